@@ -1,0 +1,473 @@
+"""The study: one typed, complete description of what is run (models × tracks × methods × seeds).
+
+A study is a YAML file (the default `config.yaml`, or one of `workflow/studies/`). Everything that
+changes a result is a key here; threads, memory and GPUs belong to the Snakemake profile.
+`workflow/schemas/study.schema.json` is generated from these classes.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from owlore.errors import BadInput
+
+Block = TypeVar("Block", bound=BaseModel)
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+BENCHMARKS = ("commonsense", "mmlu")  # scored by lm-eval; mtbench goes its own way
+
+
+class Strict(BaseModel):
+    """Base of all blocks: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Archive(Strict):
+    """A file on the package index, read without installing it. The key is the project's name."""
+
+    filename: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.(whl|tar\.gz|zip)$")
+    sha256: Sha256
+
+
+class Model(Strict):
+    """Where a base model comes from: a GGUF file in an archive, a local folder, or the hub."""
+
+    archive: Name | None = None
+    gguf: str | None = Field(None, description="path of the GGUF file inside the archive")
+    path: str | None = Field(None, description="folder with a Hugging Face checkpoint")
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub")
+
+    @model_validator(mode="after")
+    def one_source(self) -> "Model":
+        if sum(source is not None for source in (self.archive, self.path, self.hub)) != 1:
+            raise ValueError("give exactly one of archive, path, hub")
+        if (self.archive is None) != (self.gguf is None):
+            raise ValueError("archive and gguf go together")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("hub and revision go together")
+        return self
+
+
+class WordNet(Strict):
+    """Rules of the WordNet question generator (see `owlore.wordnet`)."""
+
+    archive: Name = "wn"
+    folder: str = "wn/data/wordnet-3.0"
+    categories: Annotated[int, Field(ge=4, le=20)] = 10
+    words_per_category: PositiveInt = 150
+    min_tagged_frequency: Annotated[int, Field(ge=0)] = 1
+    max_definition_words: Annotated[int, Field(ge=3)] = 9
+
+
+class Questions(Strict):
+    """The embedded questions; `files` adds local pools of training rows by name."""
+
+    seed: int = 0
+    wordnet: WordNet | None = None
+    evals: Name | None = Field(None, description="archive with Social IQa, QuaRTz, MMLU")
+    mtbench: Name | None = Field(None, description="archive with MT-Bench's questions")
+    files: dict[Name, str] = Field(default_factory=dict)
+
+
+class Calibration(Strict):
+    """Text for the outlier scores: `samples` windows of `seqlen` tokens."""
+
+    text: str = Field("embedded", description="embedded, or a JSONL file with a text column")
+    samples: PositiveInt = 128
+    seqlen: Annotated[int, Field(ge=8)] = 2048
+    seed: int = 0
+    threshold: float = Field(13, gt=0, description="M: an outlier exceeds M times the block mean")
+    thresholds: list[Annotated[float, Field(gt=0)]] = [3, 5, 7, 10, 13]
+
+
+class Task(Strict):
+    """One lm-eval task: the metric that enters the average, and how many questions."""
+
+    metric: Literal["acc", "acc_norm"] = "acc"
+    limit: PositiveInt | None = Field(None, description="a seeded subset of this many questions")
+
+
+class Benchmark(Strict):
+    """A set of lm-eval tasks scored together."""
+
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    num_fewshot: Annotated[int, Field(ge=0)] = 0
+    split: Literal["test", "validation"] = "test"
+    seed: int = 1234
+    max_length: Annotated[int, Field(ge=16)] = 1024
+    batch_size: PositiveInt = 16
+    data_dir: str | None = Field(None, description="local copies of the data sets, no hub")
+
+
+class Judge(Strict):
+    """Who grades the MT-Bench answers."""
+
+    provider: Literal["transformers", "openai"]
+    model: str = Field(description="base (the cell's base model), a folder, or an API model name")
+    base_url: str | None = None
+    api_key_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+
+    @model_validator(mode="after")
+    def endpoint(self) -> "Judge":
+        if self.provider == "openai" and self.base_url is None:
+            raise ValueError("base_url is needed with provider: openai")
+        return self
+
+
+class MTBench(Strict):
+    """MT-Bench: how many questions (spread over the 8 categories) and who judges."""
+
+    questions: Annotated[int, Field(ge=1, le=80)] = 80
+    max_new_tokens: PositiveInt = 1024
+    batch_size: PositiveInt = 8
+    seed: int = 0
+    reference_set: Literal["gpt-4", "gpt-4-0125-preview"] = "gpt-4"
+    judge: Judge
+
+
+class Track(Strict):
+    """A training mixture (pool name → number of examples) and the benchmarks it is scored on."""
+
+    train: Annotated[dict[Name, PositiveInt], Field(min_length=1)]
+    commonsense: Benchmark | None = None
+    mmlu: Benchmark | None = None
+    mtbench: MTBench | None = None
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Names of the benchmarks this track is scored on, in table order."""
+        return [name for name in (*BENCHMARKS, "mtbench") if getattr(self, name) is not None]
+
+
+class Override(Strict):
+    """Values of a method that hold for one track, one model, or one of each."""
+
+    track: Name | None = None
+    model: Name | None = None
+    values: Annotated[dict[str, Any], Field(min_length=1)]
+
+
+class Method(Strict):
+    """One row of the table: trainable × sampling × projection × state, and the usual knobs."""
+
+    trainable: Literal["none", "all", "lora", "layers"]
+
+    # Which decoder layers train now (trainable: layers)
+    sampling: Literal["uniform", "outlier", "outlier-reversed", "decrease", "increase"] | None = (
+        Field(None, description="weights of the layer draw")
+    )
+    law: Literal["successive", "marginal"] = "successive"
+    gamma: PositiveInt | None = Field(None, description="decoder layers trained at a time")
+    interval_steps: PositiveInt | None = Field(None, description="K: steps between two draws")
+    train_embeddings: bool = Field(True, description="embedding, head and final norm train too")
+    state: Literal["drop", "keep", "offload"] = Field(
+        "drop", description="what becomes of a layer's optimizer state when it falls asleep"
+    )
+
+    # Low-rank gradient projection
+    projection: Literal["none", "low-rank"] = "none"
+    rank: PositiveInt | None = None
+    update_proj_gap: PositiveInt = 200
+    scale: float = Field(1.0, gt=0)
+    side: Literal["std", "left", "right"] = "std"
+    refresh: Literal["svd", "randomized", "subspace"] = "subspace"
+    moments: Literal["reset", "keep", "rotate"] = "reset"
+
+    # LoRA, in peft's terms
+    r: PositiveInt | None = None
+    lora_alpha: PositiveInt | None = None
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
+    init_lora_weights: bool | str = True
+
+    # Training, in transformers' terms
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    max_steps: PositiveInt = 30
+    per_device_train_batch_size: PositiveInt = 16
+    gradient_accumulation_steps: PositiveInt = 1
+    max_length: Annotated[int, Field(ge=8)] = 512
+    padding_free: bool = Field(False, description="examples end to end in one row, masked apart")
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: float = Field(0.0, ge=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    gradient_checkpointing: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_steps: PositiveInt = 10
+
+    overrides: list[Override] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def keys_fit(self) -> "Method":
+        given = self.model_fields_set
+        layered = {"sampling", "law", "gamma", "interval_steps", "train_embeddings", "state"}
+        projected = {"rank", "update_proj_gap", "scale", "side", "refresh", "moments"}
+        adapter = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora"}
+        adapter.add("init_lora_weights")
+
+        def refuse(keys: set[str], condition: str) -> None:
+            for key in sorted(keys & given):
+                raise ValueError(f"{key} is only allowed with {condition}")
+
+        def require(keys: tuple[str, ...], condition: str) -> None:
+            for key in keys:
+                if getattr(self, key) is None:
+                    raise ValueError(f"{key} is needed with {condition}")
+
+        if self.trainable == "layers":
+            require(("sampling", "gamma", "interval_steps"), "trainable: layers")
+        else:
+            refuse(layered, "trainable: layers")
+        if self.trainable == "lora":
+            require(("r", "lora_alpha"), "trainable: lora")
+        else:
+            refuse(adapter, "trainable: lora")
+        if self.projection == "low-rank":
+            if self.trainable not in ("all", "layers"):
+                raise ValueError("projection: low-rank is only allowed with trainable: all, layers")
+            require(("rank",), "projection: low-rank")
+        else:
+            refuse(projected, "projection: low-rank")
+        if self.trainable != "none":
+            require(("learning_rate",), f"trainable: {self.trainable}")
+        return self
+
+    @property
+    def needs_outliers(self) -> bool:
+        """Whether the layer draw uses the model's outlier scores."""
+        return self.sampling in ("outlier", "outlier-reversed")
+
+
+class Cell(BaseModel):
+    """One model trained one way with one seed (`seed` is None for the base model)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    track: str
+    model: str
+    method: str
+    seed: int | None
+
+    @property
+    def path(self) -> str:
+        """Folder below `results/<study>/`. The base model has no seed; it lies in seed0."""
+        return f"{self.track}/{self.model}/{self.method}/seed{self.seed or 0}"
+
+
+class Study(Strict):
+    """A whole study; see the module docstring."""
+
+    study: Name
+    description: str = ""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    run: Annotated[list[Name], Field(min_length=1)]
+    archives: dict[Name, Archive] = Field(default_factory=dict)
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    questions: Questions = Questions()
+    calibration: Calibration = Calibration()
+    tracks: Annotated[dict[Name, Track], Field(min_length=1)]
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="method keys shared by all methods; a method may override"
+    )
+    methods: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def references(self) -> "Study":
+        for key, values in (("seeds", self.seeds), ("run", self.run)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}: {values} names something twice")
+        for name in self.run:
+            if name not in self.methods:
+                raise ValueError(f"run: {name!r} is not in methods ({_near(name, self.methods)})")
+        embedded = self.questions
+        needed = [
+            *(model.archive for model in self.models.values()),
+            embedded.evals,
+            embedded.mtbench,
+        ]
+        needed.append(embedded.wordnet.archive if embedded.wordnet else None)
+        for archive in filter(None, needed):
+            if archive not in self.archives:
+                raise ValueError(
+                    f"archive {archive!r} is not in archives ({_near(archive, self.archives)})"
+                )
+        return self
+
+    def method(self, name: str, track: str | None = None, model: str | None = None) -> Method:
+        """Return method `name` as it holds for a track and a model, all defaults filled in.
+
+        Raises:
+            BadInput: a key or value of the block, or of an override, is not allowed.
+        """
+        block = dict(self.methods[name])
+        shared = self.training if block.get("trainable") != "none" else {}
+        where = f"methods.{name}"
+        merged = {**shared, **block}
+        method = parse(Method, merged, where)
+        for override in method.overrides:
+            if override.track in (None, track) and override.model in (None, model):
+                merged = {**merged, **override.values}
+        merged.pop("overrides", None)
+        return parse(Method, merged, where)
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the study: the base model once per model and track, the rest per seed."""
+        return [
+            Cell(track=track, model=model, method=method, seed=seed)
+            for track in self.tracks
+            for model in self.models
+            for method in self.run
+            for seed in ([None] if self.methods[method].get("trainable") == "none" else self.seeds)
+        ]
+
+
+def parse(kind: type[Block], value: Any, where: str) -> Block:
+    """Validate `value` as a `kind`; `where` names the file or block in the error.
+
+    Raises:
+        BadInput: one line that names the key, the value and what is allowed.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise BadInput(_one_line(error, kind, where)) from None
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        BadInput: the file is missing, is not YAML, or names a key twice.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return yaml.load(stream, Loader=_UniqueKeys)
+    except (FileNotFoundError, IsADirectoryError):
+        raise BadInput(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a whole study, every method of every cell included.
+
+    Raises:
+        BadInput: see `parse`.
+    """
+    return check_study(load_yaml(path), str(path))
+
+
+def check_study(value: Any, where: str = "study") -> Study:
+    """Check a study given as plain data, every method of every cell included.
+
+    Raises:
+        BadInput: see `parse`.
+    """
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: expected a mapping of keys, got {type(value).__name__}")
+    study = parse(Study, value, where)
+    for name, override, place in _overrides(study):
+        for key, known in (("track", study.tracks), ("model", study.models)):
+            wanted = getattr(override, key)
+            if wanted is not None and wanted not in known:
+                raise BadInput(
+                    f"{where}: methods.{name}.overrides[{place}].{key}: {wanted!r} is not in "
+                    f"{key}s ({_near(wanted, known)})"
+                )
+    for cell in study.cells():
+        try:
+            study.method(cell.method, cell.track, cell.model)
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from None
+    return study
+
+
+def _overrides(study: Study) -> Iterator[tuple[str, Override, int]]:
+    for name in study.run:
+        blocks = study.methods[name].get("overrides") or []
+        for place, block in enumerate(blocks if isinstance(blocks, list) else []):
+            yield name, parse(Override, block, f"methods.{name}.overrides[{place}]"), place
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's plain loader, except that a key given twice is an error and 1e-4 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen and key != "<<":
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-4 as a string; everybody who writes a learning rate means a number.
+_UniqueKeys.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+    """Turn pydantic's first finding into `where: key: value: what is allowed`."""
+    first, *others = error.errors(include_url=False)
+    location = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        allowed = _fields_at(kind, first["loc"][:-1])
+        message = f"unknown key ({_near(str(first['loc'][-1]), allowed)})"
+    elif first["type"] == "missing":
+        message = "this key is required"
+    elif first["type"] != "value_error":
+        message = f"{first['input']!r}: {message}"
+    more = f" (and {len(others)} more)" if others else ""
+    return ": ".join(filter(None, (where, location, message))) + more
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the keys allowed where pydantic found an unknown one."""
+    current: Any = kind
+    for part in location:
+        fields = getattr(current, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else None
+        if annotation is None:  # an index or a mapping's key: stay with the block it holds
+            continue
+        current = _block_in(annotation) or current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _block_in(annotation: Any) -> type[BaseModel] | None:
+    """The block class named in an annotation such as `dict[str, Track] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if found := _block_in(inner):
+            return found
+    return None
+
+
+def _near(name: str, known: Any) -> str:
+    """Say which of the known names was probably meant, or list them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3)
+    if close:
+        return "did you mean " + " or ".join(close) + "?"
+    return "allowed: " + (", ".join(names) or "none")

@@ -1,0 +1,199 @@
+"""Training data: draw a track's examples, turn them into tokens, put them into batches.
+
+Run as: `owlore data --study config.yaml --track mini --seed 0 --questions DIR --output TRAIN.jsonl`
+
+Rows are `{"prompt", "completion"}` or `{"messages": [{"role", "content"}…]}`; the loss is on
+completions and assistant turns only.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from owlore.config import Study
+from owlore.errors import BadInput
+from owlore.files import read_jsonl
+from owlore.questions import example_prompt
+
+IGNORED = -100  # torch's cross-entropy leaves out such labels
+
+
+class Example(NamedTuple):
+    """One tokenised training example; `labels` is IGNORED where nothing is to be learnt."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def training_rows(study: Study, track: str, seed: int, questions: Path) -> list[dict[str, Any]]:
+    """Draw a track's training mixture; every method with this seed sees the same rows in order.
+
+    Args:
+        study: the study.
+        track: name of the track.
+        seed: draws the examples of each pool and their order.
+        questions: folder that the questions stage wrote.
+
+    Raises:
+        BadInput: a pool is missing, too small, or has rows of an unknown shape.
+    """
+    rows = []
+    for pool, wanted in study.tracks[track].train.items():
+        key = f"tracks.{track}.train.{pool}"
+        file = study.questions.files.get(pool)
+        source = Path(file) if file is not None else questions / f"{pool}_train.jsonl"
+        if not source.is_file():
+            raise BadInput(f"{key}: no such pool of training rows ({source} is missing)")
+        available = read_jsonl(source)
+        if len(available) < wanted:
+            raise BadInput(f"{key}: {wanted}: the pool has {len(available)} rows ({source})")
+        for row in random.Random(f"{seed}/{pool}").sample(available, wanted):
+            rows.append({**_as_training_row(row, str(source)), "source": pool})
+    random.Random(f"{seed}/order").shuffle(rows)
+    return rows
+
+
+def tokenise(
+    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Example]:
+    """Turn training rows into token ids and labels, an end-of-text token after each completion.
+
+    Raises:
+        BadInput: no rows, or a row that is malformed, has nothing to learn, or is too long.
+    """
+    if not rows:
+        raise BadInput("data: the training file has no rows")
+    examples = []
+    for number, row in enumerate(rows, start=1):
+        if "messages" in row:
+            example = _chat_example(row["messages"], tokenizer, number)
+        else:
+            example = _completion_example(row, tokenizer, number)
+        if len(example.input_ids) > max_length:
+            raise BadInput(
+                f"data: row {number} has {len(example.input_ids)} tokens, "
+                f"max_length allows {max_length}"
+            )
+        if all(label == IGNORED for label in example.labels[1:]):
+            raise BadInput(f"data: row {number} has nothing to learn (its completion is empty)")
+        examples.append(example)
+    return examples
+
+
+class TrainingOrder(Dataset[Example]):
+    """Exactly `total` examples in training order, reshuffled each time around.
+
+    The Trainer walks through it once and in order, so that the order is ours alone.
+    """
+
+    def __init__(self, examples: list[Example], total: int, seed: int):
+        self._examples = examples
+        order: list[int] = []
+        while len(order) < total:
+            once = list(range(len(examples)))
+            if order:  # the data stage has shuffled the first time around
+                random.Random(f"{seed}/{len(order)}").shuffle(once)
+            order.extend(once)
+        self._order = order[:total]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[self._order[index]]
+
+
+def padded_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad examples on the right to the longest; shapes (batch, longest)."""
+    longest = max(len(example.input_ids) for example in examples)
+    batch: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "attention_mask": []}
+    for ids, labels in examples:
+        padding = longest - len(ids)
+        batch["input_ids"].append(ids + [pad_token_id] * padding)
+        batch["labels"].append([IGNORED, *labels[1:]] + [IGNORED] * padding)
+        batch["attention_mask"].append([1] * len(ids) + [0] * padding)
+    return {key: torch.tensor(value) for key, value in batch.items()}
+
+
+def flat_batch(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Lay examples end to end in one row, no padding; no example sees another.
+
+    Returns:
+        input_ids, labels, position_ids of shape (1, tokens), and attention_mask, a boolean block
+        matrix of shape (1, 1, tokens, tokens): causal within an example, closed between examples.
+    """
+    ids = torch.tensor([token for example in examples for token in example.input_ids])
+    labels = torch.tensor(
+        [label for example in examples for label in (IGNORED, *example.labels[1:])]
+    )
+    lengths = torch.tensor([len(example.input_ids) for example in examples])
+    owner = torch.repeat_interleave(torch.arange(len(examples)), lengths)
+    starts = torch.repeat_interleave(torch.cumsum(lengths, 0) - lengths, lengths)
+    positions = torch.arange(len(ids)) - starts
+    mask = (owner[:, None] == owner[None, :]) & (positions[:, None] >= positions[None, :])
+    return {
+        "input_ids": ids[None],
+        "labels": labels[None],
+        "position_ids": positions[None],
+        "attention_mask": mask[None, None],
+    }
+
+
+def _as_training_row(row: dict[str, Any], source: str) -> dict[str, Any]:
+    if "messages" in row:
+        return {"messages": row["messages"]}
+    if isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
+        return {"prompt": row["prompt"], "completion": row["completion"]}
+    if {"question", "choices", "answer"} <= row.keys():
+        prompt, completion = example_prompt(row)
+        return {"prompt": prompt, "completion": completion}
+    raise BadInput(
+        f"{source}: a row has the columns {sorted(row)}; expected prompt and completion, "
+        "messages, or question, choices and answer"
+    )
+
+
+def _completion_example(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, number: int
+) -> Example:
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if not isinstance(prompt, str) or not isinstance(completion, str) or not prompt:
+        raise BadInput(
+            f"data: row {number}: expected text in prompt and completion, "
+            f"found the columns {sorted(row)}"
+        )
+    # Tokenise the whole and cut it where the prompt ends, as lm-eval does when it scores.
+    whole = tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
+    cut = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    answer = [*whole[cut:], tokenizer.eos_token_id] if whole[cut:] else []
+    return Example(whole[:cut] + answer, [IGNORED] * cut + answer)
+
+
+def _chat_example(messages: Any, tokenizer: PreTrainedTokenizerBase, number: int) -> Example:
+    if not isinstance(messages, list) or not all(
+        isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages
+    ):
+        raise BadInput(f"data: row {number}: messages must be a list of role and content")
+    if tokenizer.chat_template is None:
+        raise BadInput(f"data: row {number} has messages, but the tokenizer has no chat template")
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    spans = []  # character ranges of the assistant's turns
+    for place, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before = tokenizer.apply_chat_template(
+                messages[:place], tokenize=False, add_generation_prompt=True
+            )
+            after = tokenizer.apply_chat_template(messages[: place + 1], tokenize=False)
+            spans.append((len(before), len(after)))
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    labels = [
+        token if any(start <= first < end for start, end in spans) else IGNORED
+        for token, (first, _) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+    return Example(encoded["input_ids"], labels)

@@ -1,0 +1,100 @@
+"""What a study would run: `owlore check`. Reads the study and what is on disk; loads no model."""
+
+import shutil
+from pathlib import Path
+
+from owlore import provenance
+from owlore.config import Cell, Study
+from owlore.files import read_json, read_jsonl, write_json
+
+GIB = 2**30
+WORDS_TO_TOKENS = 1.5  # a rough count while the training data is only text
+
+
+def describe(study: Study, root: Path, resources: Path) -> str:
+    """Return a readable plan: cells, training tokens, disk.
+
+    Args:
+        study: a checked study.
+        root: `results/<study>/`.
+        resources: folder of archives and models.
+    """
+    cells = study.cells()
+    trained = [cell for cell in cells if cell.seed is not None]
+    done = [cell for cell in cells if (root / cell.path / "finetune.json").exists()]
+    lines = [
+        f"study {study.study}: valid",
+        f"  models     {', '.join(study.models)}",
+        "  tracks     "
+        + "; ".join(f"{name} ({', '.join(t.benchmarks)})" for name, t in study.tracks.items()),
+        f"  methods    {', '.join(study.run)}",
+        f"  seeds      {', '.join(map(str, study.seeds))}",
+        f"  cells      {len(cells)}, {len(trained)} of them trained, {len(done)} done so far",
+        "  training   " + _training(study, root),
+        "  disk       " + _disk(study, root, resources, trained),
+    ]
+    return "\n".join(lines)
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Write study.json (the whole study, defaults filled in) and manifest.json into `folder`."""
+    write_json(folder / "manifest.json", provenance.manifest(study))
+    write_json(folder / "study.json", study.model_dump(mode="json"))
+
+
+def _training(study: Study, root: Path) -> str:
+    parts = []
+    for track in study.tracks:
+        for model in study.models:
+            for name in study.run:
+                method = study.method(name, track, model)
+                if method.trainable == "none":
+                    continue
+                examples = (
+                    method.max_steps
+                    * method.per_device_train_batch_size
+                    * method.gradient_accumulation_steps
+                )
+                parts.append((track, examples))
+    cells = len(parts) * len(study.seeds)
+    examples = sum(count for _, count in parts) * len(study.seeds)
+    text = f"{cells} runs, {examples:,} examples in all"
+    lengths = [
+        (len(row.get("prompt", "").split()) + len(row.get("completion", "").split()))
+        for track in study.tracks
+        for seed in study.seeds
+        if (file := root / "data" / track / f"seed{seed}.jsonl").exists()
+        for row in read_jsonl(file)
+    ]
+    if lengths:
+        tokens = examples * WORDS_TO_TOKENS * sum(lengths) / len(lengths)
+        return f"{text}, about {tokens:,.0f} tokens"
+    return f"{text} (tokens are known once the data stage has run)"
+
+
+def _disk(study: Study, root: Path, resources: Path, trained: list[Cell]) -> str:
+    free = shutil.disk_usage(_existing(root)).free / GIB
+    sizes = {
+        model: read_json(file)["bytes"]
+        for model in study.models
+        if (file := resources / "models" / model / "model.json").exists()
+    }
+    if len(sizes) < len(study.models):
+        return f"{free:.0f} GiB free (the need is known once the models are there)"
+    kept = sum(
+        sizes[cell.model]
+        for cell in trained
+        if study.method(cell.method, cell.track, cell.model).trainable != "lora"
+    )
+    # A full fine-tuning checkpoint holds weights and two moments; two of them may lie on disk.
+    working = 6 * max(sizes.values())
+    return (
+        f"about {kept / GIB:.1f} GiB of weights to keep, {working / GIB:.1f} GiB more while a "
+        f"cell trains; {free:.0f} GiB free"
+    )
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.resolve().parent
+    return folder

@@ -1,0 +1,353 @@
+"""The training loop: transformers' Trainer with our order, optimizer, loss and layer switch.
+
+What it adds to the Trainer: examples come in exactly the order that the data stage wrote,
+unlabelled tokens never reach the head, every step is measured, and a checkpoint counts only when it
+is whole.
+"""
+
+import hashlib
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from owlore import data, models
+from owlore.config import Method
+from owlore.errors import TrainingStopped
+from owlore.files import read_json, write_json
+from owlore.lowrank import LowRankAdamW
+from owlore.memory import peak_bytes
+from owlore.methods import optimizer_groups
+from owlore.progress import Progress, line
+from owlore.sampling import LayerSampler, layer_weights
+from owlore.switching import LayerSwitch
+
+STATE_FILE = "owlore.json"  # written last into a checkpoint: a checkpoint without it is torn
+
+
+@dataclass
+class Meter:
+    """What is measured while training; part of every checkpoint, so that a resumed run adds up."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    trained_parameters: int = 0
+    bytes: dict[str, int] = field(
+        default_factory=lambda: {"weights": 0, "gradients": 0, "optimizer": 0, "decoder": 0}
+    )
+    projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
+
+    def highest(self, kind: str, found: int) -> None:
+        """Keep the highest number of bytes seen of a kind."""
+        self.bytes[kind] = max(self.bytes[kind], found)
+
+
+class CellTrainer(Trainer):
+    """The Trainer with our order, optimizer, loss, measuring and whole-or-torn checkpoints."""
+
+    language_model: PreTrainedModel
+    order: data.TrainingOrder
+    method: Method
+    seed: int
+    switch: LayerSwitch | None
+    meter: Meter
+    fingerprint: dict[str, Any]
+
+    @classmethod
+    def assemble(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: list[data.Example],
+        method: Method,
+        seed: int,
+        scores: list[float] | None,
+        checkpoints: Path,
+        device: str,
+    ) -> "CellTrainer":
+        """Put the parts together; the layer switch comes only with trainable: layers."""
+        per_step = method.per_device_train_batch_size * method.gradient_accumulation_steps
+        pad = int(tokenizer.pad_token_id)
+        order = data.TrainingOrder(examples, method.max_steps * per_step, seed)
+        trainer = cls(
+            model=model,
+            args=_arguments(method, seed, checkpoints, device),
+            train_dataset=order,
+            data_collator=(
+                data.flat_batch
+                if method.padding_free
+                else lambda batch: data.padded_batch(batch, pad)
+            ),
+        )
+        trainer.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
+        trainer.language_model, trainer.order = model, order
+        trainer.method, trainer.seed = method, seed
+        trainer.meter, trainer.switch = Meter(), None
+        if method.trainable == "layers":
+            assert method.sampling and method.gamma and method.interval_steps
+            layers = models.decoder_layers(model)
+            weights = layer_weights(method.sampling, len(layers), scores)
+            sampler = LayerSampler(weights, method.gamma, method.law, seed)
+            trainer.switch = LayerSwitch(layers, sampler, method.interval_steps, method.state)
+            trainer.add_callback(trainer.switch)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Measure(trainer))
+        return trainer
+
+    def prepare_resume(self, fingerprint: dict[str, Any]) -> Path | None:
+        """Find the newest whole checkpoint of this very cell; others are left-overs and go."""
+        self.fingerprint = fingerprint
+        folder = Path(self.args.output_dir or "")
+        whole = []
+        for checkpoint in folder.glob("checkpoint-*"):
+            marker = checkpoint / STATE_FILE
+            if marker.exists() and read_json(marker)["fingerprint"] == fingerprint:
+                whole.append(checkpoint)
+            else:
+                shutil.rmtree(checkpoint)
+        if not whole:
+            return None
+        newest = max(whole, key=lambda path: int(path.name.split("-")[1]))
+        state = read_json(newest / STATE_FILE)
+        self.meter = Meter(**state["meter"])
+        if self.switch is not None:
+            self.switch.load_state_dict(state["switch"])
+        line(f"finetune: resuming from step {newest.name.split('-')[1]}")
+        return newest
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        return torch.utils.data.SequentialSampler(self.order)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> LowRankAdamW:
+        """Build the optimizer over every parameter that may ever train."""
+        if self.optimizer is None:
+            self.optimizer = LowRankAdamW(
+                optimizer_groups(self.language_model, self.method),
+                lr=self.args.learning_rate,
+                betas=(self.method.adam_beta1, self.method.adam_beta2),
+                eps=self.method.adam_epsilon,
+                weight_decay=self.method.weight_decay,
+                seed=self.seed,
+            )
+            if self.switch is not None:
+                self.switch.attach(self.optimizer)
+        return _inner(self.optimizer)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Return the mean cross-entropy over the labelled tokens of the whole step."""
+        loss = answer_loss(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            digest = hashlib.sha256(inputs["input_ids"].cpu().numpy().tobytes()).hexdigest()
+            raise TrainingStopped(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}, "
+                f"batch sha256 {digest[:16]}: try a smaller learning_rate"
+            )
+        return loss
+
+    def results(self) -> dict[str, Any]:
+        """Return the numbers of finetune.json."""
+        losses = [row["loss"] for row in self.state.log_history if "loss" in row]
+        meter = self.meter
+        return {
+            "seconds": round(meter.seconds, 3),
+            "tokens": meter.tokens,
+            "tokens_per_second": round(meter.tokens / meter.seconds, 2) if meter.seconds else None,
+            "examples": len(self.order),
+            "steps": self.state.global_step,
+            "first_loss": losses[0],
+            "final_loss": losses[-1],
+            "trainable_parameters": meter.trained_parameters,
+            "total_parameters": sum(p.numel() for p in self.language_model.parameters()),
+            "memory_bytes": {k: meter.bytes[k] for k in ("weights", "gradients", "optimizer")},
+            "peak_bytes": peak_bytes(self.args.device.type),
+            "optimizer_bytes": meter.bytes["optimizer"],
+            "decoder_optimizer_bytes": meter.bytes["decoder"],
+            "layer_activations": self.switch.activations if self.switch else None,
+            "switches": self.switch.switches if self.switch else 0,
+            "projector_refreshes": int(meter.projector["refreshes"]),
+            "projector_seconds": round(meter.projector["seconds"], 3),
+        }
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return one row a logging step, for history.jsonl."""
+        return [row for row in self.state.log_history if "loss" in row]
+
+
+class _Measure(TrainerCallback):
+    """Times steps, counts tokens and bytes, adds them to the log, marks checkpoints as whole."""
+
+    def __init__(self, trainer: CellTrainer):
+        self._trainer = trainer
+        self._started = 0.0
+        self._bar: Progress | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._bar = Progress(
+            total=state.max_steps, initial=state.global_step, desc="finetune", unit="step"
+        )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
+        meter.highest("weights", sum(p.numel() * p.element_size() for p in parameters))
+        trained = [p for p in parameters if p.grad is not None]
+        meter.highest("gradients", sum(p.grad.numel() * p.grad.element_size() for p in trained))
+        meter.trained_parameters = max(meter.trained_parameters, sum(p.numel() for p in trained))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        trainer, meter = self._trainer, self._trainer.meter
+        optimizer = _inner(trainer.optimizer)
+        meter.highest("optimizer", optimizer.state_bytes())
+        layers = models.decoder_layers(trainer.language_model)
+        meter.highest("decoder", optimizer.state_bytes(layers.parameters()))
+        meter.projector["refreshes"] += optimizer.projector_refreshes
+        meter.projector["seconds"] += optimizer.projector_seconds
+        optimizer.projector_refreshes, optimizer.projector_seconds = 0, 0.0
+        per_step = trainer.method.per_device_train_batch_size * args.gradient_accumulation_steps
+        first = (state.global_step - 1) * per_step
+        order = trainer.order
+        self._tokens = sum(len(order[i].input_ids) for i in range(first, first + per_step))
+        meter.tokens += self._tokens
+        self._seconds = time.perf_counter() - self._started
+        meter.seconds += self._seconds
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        row = state.log_history[-1]
+        if "loss" not in row:
+            return
+        trainer = self._trainer
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            self._bar.update()
+        measured: dict[str, Any] = {
+            "active_layers": list(trainer.switch.active) if trainer.switch else None,
+            "tokens": trainer.meter.tokens,
+            "tokens_per_second": round(self._tokens / self._seconds, 2),
+            "seconds": round(trainer.meter.seconds, 3),
+            "optimizer_bytes": _inner(trainer.optimizer).state_bytes(),
+        }
+        row.update(measured)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        trainer = self._trainer
+        folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+        write_json(
+            folder / STATE_FILE,
+            {
+                "fingerprint": trainer.fingerprint,
+                "meter": vars(trainer.meter),
+                "switch": trainer.switch.state_dict() if trainer.switch else None,
+            },
+        )
+
+
+def answer_loss(
+    model: PreTrainedModel, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
+) -> Tensor:
+    """Return the cross-entropy of the labelled tokens; other rows never reach the head.
+
+    Args:
+        model: a causal language model, wrapped by peft or not.
+        inputs: a batch of `owlore.data`.
+        num_items_in_batch: labelled tokens in the whole step; None: in this batch.
+    """
+    plain: PreTrainedModel = model
+    if isinstance(model, PeftModel):
+        plain = cast("PreTrainedModel", model.get_base_model())
+    labels = inputs["labels"][:, 1:]
+    wanted = labels != data.IGNORED
+    count = wanted.sum() if num_items_in_batch is None else num_items_in_batch
+    model_inputs = {key: value for key, value in inputs.items() if key != "labels"}
+    head = models.head(plain)
+    if head is not None and _head_is_plain(plain):
+        hidden = models.decoder(plain)(**model_inputs, use_cache=False).last_hidden_state
+        logits = head(hidden[:, :-1][wanted])
+    else:  # a capped or scaled head: let the model compute its logits
+        output: Any = plain(**model_inputs, use_cache=False)  # type: ignore[operator]
+        logits = output.logits[:, :-1][wanted]
+    total = nn.functional.cross_entropy(logits.float(), labels[wanted], reduction="sum")
+    return total / count
+
+
+def _head_is_plain(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config()
+    modified = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    return not any(getattr(config, key, None) for key in modified)
+
+
+def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
+    assert method.learning_rate is not None
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=method.max_steps,
+        per_device_train_batch_size=method.per_device_train_batch_size,
+        gradient_accumulation_steps=method.gradient_accumulation_steps,
+        learning_rate=method.learning_rate,
+        lr_scheduler_type=method.lr_scheduler_type,
+        warmup_steps=method.warmup_steps,
+        max_grad_norm=method.max_grad_norm,
+        activation_checkpointing=method.gradient_checkpointing,
+        bf16=False,  # precision: bfloat16 means bfloat16 weights, as published
+        seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would hide a diverging loss
+        save_steps=method.checkpoint_steps,
+        save_total_limit=2,  # the older one goes only when the newer is written
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to=[],
+        use_cpu=device == "cpu",
+        disable_tqdm=True,
+    )
+
+
+def _inner(optimizer: Any) -> LowRankAdamW:
+    """Accelerate wraps the optimizer; ours is inside."""
+    found: LowRankAdamW = getattr(optimizer, "optimizer", optimizer)
+    return found

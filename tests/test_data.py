@@ -1,0 +1,121 @@
+"""Training rows, tokens and batches."""
+
+import json
+
+import pytest
+import torch
+from toys import tiny_llama, tiny_tokenizer
+
+from owlore import data
+from owlore.config import check_study
+from owlore.errors import BadInput
+
+ROWS = [
+    {"prompt": "Question: what is wet?\nAnswer:", "completion": " the water"},
+    {"prompt": "Question: dry?\nAnswer:", "completion": " a stone in the desert"},
+    {"prompt": "Q", "completion": " w"},
+]
+
+
+def study(**train):
+    return check_study(
+        {
+            "study": "s",
+            "seeds": [0],
+            "run": ["base"],
+            "models": {"m": {"path": "m"}},
+            "questions": {"files": {"pool": train.pop("file")}},
+            "tracks": {"t": {"train": train}},
+            "methods": {"base": {"trainable": "none"}},
+        }
+    )
+
+
+@pytest.fixture
+def pool(tmp_path):
+    file = tmp_path / "pool.jsonl"
+    rows = [{"prompt": f"p{i}", "completion": f" c{i}"} for i in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def test_draws_are_seeded_and_without_repeats(pool, tmp_path):
+    chosen = study(file=pool, pool=8)
+    rows = data.training_rows(chosen, "t", 0, tmp_path)
+    assert len({row["prompt"] for row in rows}) == 8
+    assert rows == data.training_rows(chosen, "t", 0, tmp_path)
+    assert rows != data.training_rows(chosen, "t", 1, tmp_path)
+
+
+def test_a_pool_that_is_too_small_or_missing_is_named(pool, tmp_path):
+    with pytest.raises(BadInput, match=r"tracks\.t\.train\.pool: 21: the pool has 20 rows"):
+        data.training_rows(study(file=pool, pool=21), "t", 0, tmp_path)
+    with pytest.raises(BadInput, match=r"tracks\.t\.train\.other: no such pool"):
+        data.training_rows(study(file=pool, other=1), "t", 0, tmp_path)
+
+
+def test_embedded_questions_become_prompt_and_answer(tmp_path):
+    file = tmp_path / "pool.jsonl"
+    file.write_text('{"question": "wet?", "choices": ["sand", "water"], "answer": 1}\n')
+    (row,) = data.training_rows(study(file=str(file), pool=1), "t", 0, tmp_path)
+    assert row == {"prompt": "Question: wet?\nAnswer:", "completion": " water", "source": "pool"}
+
+
+def test_the_loss_is_on_the_completion_and_the_end_only():
+    tokenizer = tiny_tokenizer()
+    example = data.tokenise(ROWS, tokenizer, 64)[0]
+    learnt = [token for token in example.labels if token != data.IGNORED]
+    assert tokenizer.decode(learnt) == " the water<|im_end|>"
+    assert tokenizer.decode(example.input_ids) == ROWS[0]["prompt"] + " the water<|im_end|>"
+
+
+def test_chat_rows_learn_the_assistants_turns_only():
+    tokenizer = tiny_tokenizer()
+    messages = [
+        {"role": "user", "content": "the wind?"},
+        {"role": "assistant", "content": "a breeze"},
+        {"role": "user", "content": "more"},
+        {"role": "assistant", "content": "a storm"},
+    ]
+    (example,) = data.tokenise([{"messages": messages}], tokenizer, 200)
+    learnt = tokenizer.decode([token for token in example.labels if token != data.IGNORED])
+    assert learnt == "a breeze<|im_end|>\na storm<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no rows"),
+        ([{"prompt": "x"}], "row 1: expected text in prompt and completion"),
+        ([{"prompt": "x", "completion": ""}], "row 1 has nothing to learn"),
+        ([ROWS[0], {"prompt": "x" * 99, "completion": " y"}], "row 2 has 10. tokens"),
+        ([{"messages": "hello"}], "row 1: messages must be a list"),
+    ],
+)
+def test_malformed_rows_are_named(rows, message):
+    with pytest.raises(BadInput, match=message):
+        data.tokenise(rows, tiny_tokenizer(), 64)
+
+
+def test_no_example_sees_another_in_a_flat_batch():
+    tokenizer, model = tiny_tokenizer(), tiny_llama()
+    examples = data.tokenise(ROWS, tokenizer, 64)
+    flat = data.flat_batch(examples)
+    together = model(**{k: v for k, v in flat.items() if k != "labels"}).logits[0]
+    start = 0
+    for example in examples:
+        alone = model(input_ids=torch.tensor([example.input_ids])).logits[0]
+        assert torch.allclose(together[start : start + len(alone)], alone, atol=1e-5)
+        start += len(alone)
+    assert flat["labels"].ne(data.IGNORED).sum() == sum(
+        label != data.IGNORED for example in examples for label in example.labels
+    )
+
+
+def test_order_is_seeded_and_every_epoch_is_complete():
+    examples = data.tokenise(ROWS, tiny_tokenizer(), 64)
+    order = data.TrainingOrder(examples, 7, seed=0)
+    drawn = [order[i] for i in range(len(order))]
+    assert drawn[:3] == examples, "the first time around is the data stage's order"
+    assert sorted(drawn[3:6]) == sorted(examples)
+    assert drawn == [data.TrainingOrder(examples, 7, seed=0)[i] for i in range(7)]

@@ -1,0 +1,263 @@
+"""Training on a toy: what moves and what does not, memory of sleeping layers, exact resume."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toys import save_tiny, tiny_gpt2, tiny_llama
+
+from owlore import data, training
+from owlore.config import Method, parse
+from owlore.errors import BadInput, TrainingStopped
+from owlore.finetune import finetune
+from owlore.methods import trainable_model
+
+COMMON = {
+    "max_steps": 6,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 0.01,
+    "checkpoint_steps": 2,
+    "padding_free": True,
+    "max_length": 64,
+}
+LAYERS = {"trainable": "layers", "gamma": 1, "interval_steps": 3}
+LOW_RANK = {"projection": "low-rank", "rank": 4, "update_proj_gap": 2}
+METHODS = {
+    "full": {"trainable": "all"},
+    "lora": {"trainable": "lora", "r": 2, "lora_alpha": 4, "lora_dropout": 0.1},
+    "galore": {"trainable": "all", **LOW_RANK},
+    "lisa": {**LAYERS, "sampling": "uniform"},
+    "owlore": {**LAYERS, **LOW_RANK, "sampling": "outlier", "law": "marginal"},
+    "owlore-keep": {**LAYERS, **LOW_RANK, "sampling": "outlier", "state": "keep"},
+    "frozen-embeddings": {**LAYERS, "sampling": "decrease", "train_embeddings": False},
+}
+
+
+def method(name: str, **changes) -> Method:
+    return parse(Method, {**COMMON, **METHODS[name], **changes}, name)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A tiny checkpoint, training rows and outlier scores on disk."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_tiny(folder / "model")
+    rows = [
+        {"prompt": f"Question: {i}\nAnswer:", "completion": f" the {'abcdefghij'[i % 10]}"}
+        for i in range(16)
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = [{"index": i, "outlier_ratio": ratio} for i, ratio in enumerate([0.4, 0.1, 0.2, 0.3])]
+    (folder / "outliers.json").write_text(json.dumps({"layers": scores}))
+    return folder
+
+
+def train(inputs: Path, output: Path, chosen: Method, seed: int = 0) -> dict:
+    torch.set_num_threads(1)
+    scores = inputs / "outliers.json" if chosen.needs_outliers else None
+    finetune(inputs / "model", inputs / "train.jsonl", chosen, output, seed=seed, outliers=scores)
+    return json.loads((output / "finetune.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_same_weights_and_the_loss_falls(name, inputs, tmp_path):
+    first = train(inputs, tmp_path / "a", method(name))
+    second = train(inputs, tmp_path / "b", method(name))
+    other = train(inputs, tmp_path / "c", method(name), seed=1)
+    assert first["weights_sha256"] == second["weights_sha256"]
+    assert first["weights_sha256"] != other["weights_sha256"] or name in ("full", "galore")
+    assert first["final_loss"] < first["first_loss"]
+    assert first["steps"] == 6 and first["tokens"] == second["tokens"] > 0
+    assert not (tmp_path / "a" / "checkpoints").exists()
+
+
+def test_only_sampled_layers_move(inputs, tmp_path):
+    result = train(inputs, tmp_path, method("lisa"))
+    before, after = weights(inputs / "model"), weights(tmp_path / "model")
+    assert sum(result["layer_activations"]) == 6 and result["switches"] == 2
+    for layer, steps in enumerate(result["layer_activations"]):
+        for key in before:
+            if key.startswith(f"model.layers.{layer}."):
+                assert torch.equal(before[key], after[key]) == (steps == 0), key
+    assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+
+
+def test_frozen_embeddings_stay(inputs, tmp_path):
+    train(inputs, tmp_path, method("frozen-embeddings"))
+    before, after = weights(inputs / "model"), weights(tmp_path / "model")
+    for key in ("model.embed_tokens.weight", "model.norm.weight"):
+        assert torch.equal(before[key], after[key])
+
+
+def test_history_says_which_layers_were_awake(inputs, tmp_path):
+    result = train(inputs, tmp_path, method("owlore"))
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    counted = [0] * 4
+    for row in rows:
+        for layer in row["active_layers"]:
+            counted[layer] += 1
+    assert counted == result["layer_activations"]
+    assert rows[0]["active_layers"] == rows[2]["active_layers"], "an interval keeps its layers"
+    assert rows[-1]["tokens"] == result["tokens"]
+
+
+def test_dropped_state_stays_flat_and_kept_state_grows(inputs, tmp_path):
+    drop = {"interval_steps": 1, "max_steps": 12, "checkpoint_steps": 50}
+    dropped = train(inputs, tmp_path / "drop", method("lisa", **drop))
+    kept = train(inputs, tmp_path / "keep", method("lisa", **drop, state="keep"))
+    assert dropped["switches"] == kept["switches"] == 12
+    awake_at_all = sum(steps > 0 for steps in kept["layer_activations"])
+    assert awake_at_all > 1
+    assert kept["decoder_optimizer_bytes"] == awake_at_all * dropped["decoder_optimizer_bytes"]
+    sizes = {
+        json.loads(line)["optimizer_bytes"]
+        for line in (tmp_path / "drop" / "history.jsonl").read_text().splitlines()
+    }
+    assert len(sizes) == 1
+
+
+def test_all_layers_without_projection_equals_full_finetuning(inputs, tmp_path):
+    train(inputs, tmp_path / "full", method("full"))
+    train(inputs, tmp_path / "all", method("lisa", gamma=4))
+    full, layered = weights(tmp_path / "full" / "model"), weights(tmp_path / "all" / "model")
+    for key in full:
+        assert torch.allclose(full[key], layered[key], atol=1e-6), key
+
+
+def test_padding_free_batches_train_like_padded_ones(inputs, tmp_path):
+    flat = train(inputs, tmp_path / "flat", method("full"))
+    padded = train(inputs, tmp_path / "padded", method("full", padding_free=False))
+    assert flat["first_loss"] == pytest.approx(padded["first_loss"], abs=1e-5)
+    assert flat["final_loss"] == pytest.approx(padded["final_loss"], abs=1e-3)
+
+
+def test_accumulated_micro_batches_equal_one_batch(inputs, tmp_path):
+    one = train(inputs, tmp_path / "one", method("full"))
+    split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    two = train(inputs, tmp_path / "two", method("full", **split))
+    assert one["first_loss"] == pytest.approx(two["first_loss"], abs=1e-5)
+    assert one["final_loss"] == pytest.approx(two["final_loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize("build", [tiny_llama, tiny_gpt2])
+def test_answer_loss_equals_the_models_own_loss(build):
+    from toys import tiny_tokenizer
+
+    rows = [
+        {"prompt": "Question: wet?", "completion": " water"},
+        {"prompt": "Q", "completion": " w"},
+    ]
+    batch = data.padded_batch(data.tokenise(rows, tiny_tokenizer(), 64), 0)
+    model = trainable_model(build(), parse(Method, {**COMMON, "trainable": "all"}, "m")).eval()
+    ours = training.answer_loss(model, batch, None)
+    assert ours.item() == pytest.approx(model(**batch).loss.item(), abs=1e-5)
+
+
+def test_a_non_finite_loss_stops_the_run_and_names_the_step(inputs, tmp_path):
+    broken = tiny_llama()
+    broken.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
+    save_tiny(tmp_path / "model", broken)
+    shutil.copy(inputs / "train.jsonl", tmp_path)
+    with pytest.raises(TrainingStopped, match=r"the loss is nan at step 1, batch sha256 \w{16}:"):
+        train(tmp_path, tmp_path / "out", method("full"))
+    assert not (tmp_path / "out" / "finetune.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma": 5}, r"method\.gamma: 5: the model has 4 decoder layers"),
+        ({"max_length": 1000}, r"method\.max_length: 1000: the model's window is 512"),
+    ],
+)
+def test_methods_that_do_not_fit_the_model(changes, message, inputs, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        train(inputs, tmp_path, method("lisa", **changes))
+    with pytest.raises(BadInput, match=r"method\.rank: 33: at most the model's hidden size, 32"):
+        train(inputs, tmp_path, method("galore", rank=33))
+    assert not list(tmp_path.iterdir()), "bad input makes no file"
+
+
+def command(inputs: Path, output: Path, chosen: Method) -> list[str]:
+    block = json.dumps(chosen.model_dump(mode="json", exclude={"overrides"}, exclude_unset=True))
+    line = [sys.executable, "-m", "owlore", "finetune", "--model", str(inputs / "model")]
+    line += ["--data", str(inputs / "train.jsonl"), "--method", block, "--output", str(output)]
+    return [*line, "--outliers", str(inputs / "outliers.json")] if chosen.needs_outliers else line
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_stopped_in_mid_interval_it_ends_with_the_same_weights(name, inputs, tmp_path, monkeypatch):
+    """Step 5 lies inside an interval, after the checkpoint of step 4, itself in mid-interval."""
+    expected = train(inputs, tmp_path / "whole", method(name))
+    real_step = training.CellTrainer.compute_loss
+
+    def stop_at_step_5(self, *arguments, **keywords):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return real_step(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.CellTrainer, "compute_loss", stop_at_step_5)
+        with pytest.raises(KeyboardInterrupt):
+            train(inputs, tmp_path / "cut", method(name))
+    resumed = train(inputs, tmp_path / "cut", method(name))
+    assert resumed["resumed_from_step"] == 4
+    for key in ("weights_sha256", "tokens", "layer_activations", "switches", "final_loss"):
+        assert resumed[key] == expected[key], key
+    assert resumed["projector_refreshes"] == expected["projector_refreshes"]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(inputs, tmp_path):
+    """kill -9 wherever it strikes, also while a checkpoint is written."""
+    chosen = method("owlore", max_steps=24, interval_steps=5, checkpoint_steps=1)
+    expected = train(inputs, tmp_path / "whole", chosen)
+    moments, resumed = random.Random(0), set()
+    for _ in range(3):
+        process = subprocess.Popen(
+            command(inputs, tmp_path / "cut", chosen),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        folder, deadline = tmp_path / "cut" / "checkpoints", time.monotonic() + 120
+        before = set(folder.glob("checkpoint-*"))
+        while not set(folder.glob("checkpoint-*")) - before and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.4))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        resumed |= {path.name for path in folder.glob("checkpoint-*")}
+    assert resumed, "the kills came after at least one checkpoint"
+    found = train(inputs, tmp_path / "cut", chosen)
+    assert found["resumed_from_step"] > 0 or (tmp_path / "cut" / "finetune.json").exists()
+    assert found["weights_sha256"] == expected["weights_sha256"]
+    assert found["layer_activations"] == expected["layer_activations"]
+
+
+def test_a_torn_or_foreign_checkpoint_is_not_used(inputs, tmp_path):
+    chosen = method("lisa")
+    expected = train(inputs, tmp_path / "whole", chosen)
+    torn = tmp_path / "cut" / "checkpoints" / "checkpoint-4"
+    torn.mkdir(parents=True)
+    (torn / "trainer_state.json").write_text("{}")
+    foreign = tmp_path / "cut" / "checkpoints" / "checkpoint-2"
+    foreign.mkdir()
+    (foreign / training.STATE_FILE).write_text('{"fingerprint": {"seed": 9}}')
+    found = train(inputs, tmp_path / "cut", chosen)
+    assert found["resumed_from_step"] is None
+    assert found["weights_sha256"] == expected["weights_sha256"]

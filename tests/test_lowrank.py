@@ -1,0 +1,178 @@
+"""LowRankAdamW against literal formulas, and its state's life."""
+
+import io
+
+import pytest
+import torch
+
+from owlore.lowrank import LowRankAdamW, leading_basis, projects_left
+
+
+def parameter(rows: int, columns: int, seed: int = 0) -> torch.nn.Parameter:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.Parameter(torch.randn(rows, columns, generator=generator))
+
+
+def gradients(rows: int, columns: int, steps: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(99)
+    return [torch.randn(rows, columns, generator=generator) for _ in range(steps)]
+
+
+def run(weight, optimizer, grads):
+    for gradient in grads:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach().clone()
+
+
+def test_without_rank_it_is_torchs_adamw():
+    ours, theirs = parameter(6, 4), parameter(6, 4)
+    grads = gradients(6, 4, 10)
+    settings = {"lr": 0.01, "weight_decay": 0.1}
+    run(ours, LowRankAdamW([{"params": [ours]}], **settings), grads)
+    run(theirs, torch.optim.AdamW([theirs], fused=True, **settings), grads)
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(5, 9), (9, 5), (6, 6)])
+@pytest.mark.parametrize("gap", [1, 3])
+def test_exact_svd_equals_the_literal_algorithm(rows, columns, gap):
+    """GaLore, Algorithm 2, with moments kept when the basis changes."""
+    rank, lr, scale, beta1, beta2, eps = 2, 0.01, 0.5, 0.9, 0.999, 1e-8
+    grads = gradients(rows, columns, 12)
+    ours = parameter(rows, columns)
+    group = {"params": [ours], "rank": rank, "update_proj_gap": gap, "scale": scale}
+    group |= {"refresh": "svd", "moments": "keep"}
+    run(ours, LowRankAdamW([group], lr=lr, weight_decay=0.1), grads)
+
+    expected = parameter(rows, columns).detach()
+    first = second = torch.zeros(())
+    for step, gradient in enumerate(grads):
+        if step % gap == 0:
+            u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
+            left, right = u[:, :rank], vh[:rank].T
+        small = left.T @ gradient if rows < columns else gradient @ right
+        first = beta1 * first + (1 - beta1) * small
+        second = beta2 * second + (1 - beta2) * small.square()
+        direction = (first / (1 - beta1 ** (step + 1))) / (
+            (second / (1 - beta2 ** (step + 1))).sqrt() + eps
+        )
+        full = left @ direction if rows < columns else direction @ right.T
+        expected = expected * (1 - lr * 0.1) - lr * scale * full
+    assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_full_rank_projection_with_one_basis_keeps_the_gradient_space():
+    weight = parameter(4, 8)
+    start = weight.detach().clone()
+    group = {"params": [weight], "rank": 2, "update_proj_gap": 100}
+    gradient = torch.outer(torch.arange(1.0, 5.0), torch.ones(8))  # rank one
+    run(weight, LowRankAdamW([group], lr=0.1), [gradient] * 3)
+    change = weight.detach() - start
+    assert torch.linalg.matrix_rank(change, rtol=1e-4) <= 2
+    assert change.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("refresh", ["svd", "randomized", "subspace"])
+def test_bases_are_orthonormal_and_capture_the_leading_energy(refresh):
+    generator = torch.Generator().manual_seed(3)
+    spectrum = torch.diag(0.8 ** torch.arange(40.0))
+    u = torch.linalg.qr(torch.randn(40, 40, generator=generator)).Q
+    v = torch.linalg.qr(torch.randn(60, 40, generator=generator)).Q
+    matrix = u @ spectrum @ v.T
+    basis = leading_basis(matrix, True, 8, refresh, None, generator)
+    assert torch.allclose(basis.T @ basis, torch.eye(8), atol=1e-5)
+    best = spectrum.diag()[:8].square().sum()
+    assert (basis.T @ matrix).square().sum() / best > 0.99
+
+
+def test_a_warm_start_follows_a_turning_subspace():
+    generator = torch.Generator().manual_seed(5)
+    matrix = torch.randn(30, 50, generator=generator) @ torch.diag(0.7 ** torch.arange(50.0))
+    old = leading_basis(matrix, True, 6, "subspace", None, generator)
+    turned = matrix + 0.05 * torch.randn(30, 50, generator=generator)
+    warm = leading_basis(turned, True, 6, "subspace", old, generator)
+    exact = torch.linalg.svd(turned).U[:, :6]
+    captured = (warm.T @ turned).square().sum() / (exact.T @ turned).square().sum()
+    assert captured > 0.99
+
+
+def test_sides():
+    assert projects_left(torch.Size([3, 5]), "std") and not projects_left(torch.Size([5, 5]), "std")
+    assert projects_left(torch.Size([5, 3]), "left") and not projects_left(
+        torch.Size([3, 5]), "right"
+    )
+
+
+@pytest.mark.parametrize("refresh", ["svd", "randomized", "subspace"])
+def test_a_zero_gradient_changes_nothing(refresh):
+    weight = parameter(4, 6)
+    start = weight.detach().clone()
+    group = {"params": [weight], "rank": 2, "refresh": refresh}
+    run(weight, LowRankAdamW([group], lr=0.1), [torch.zeros(4, 6)] * 2)
+    assert torch.equal(weight.detach(), start)
+
+
+def test_a_non_finite_gradient_is_an_error():
+    weight = parameter(4, 6)
+    optimizer = LowRankAdamW([{"params": [weight], "rank": 2}], lr=0.1)
+    with pytest.raises(FloatingPointError, match=r"parameter 0 \(\(4, 6\)\) is not finite"):
+        run(weight, optimizer, [torch.full((4, 6), float("nan"))])
+
+
+@pytest.mark.parametrize("moments", ["reset", "keep", "rotate"])
+def test_moments_at_a_refresh(moments):
+    weight = parameter(4, 8)
+    group = {"params": [weight], "rank": 2, "update_proj_gap": 2, "moments": moments}
+    optimizer = LowRankAdamW([group], lr=0.1)
+    run(weight, optimizer, gradients(4, 8, 3))
+    state = optimizer.state[weight]
+    assert state["refreshes"] == 2
+    assert state["step"].item() == (1 if moments == "reset" else 3)
+    assert torch.isfinite(state["exp_avg_sq"]).all() and (state["exp_avg_sq"] >= 0).all()
+
+
+def test_state_policies():
+    weight = parameter(4, 8)
+    optimizer = LowRankAdamW([{"params": [weight], "rank": 2, "update_proj_gap": 10}], lr=0.1)
+    run(weight, optimizer, gradients(4, 8, 1))
+    # basis 4 × 2, two moments 2 × 8, step
+    assert optimizer.state_bytes() == 4 * (8 + 16 + 16 + 1)
+    optimizer.sleep([weight], "keep")
+    assert optimizer.state_bytes() > 0
+    optimizer.wake([weight])
+    run(weight, optimizer, gradients(4, 8, 1))
+    assert optimizer.state[weight]["refreshes"] == 2, "a layer that wakes up gets a fresh basis"
+    optimizer.sleep([weight], "drop")
+    assert optimizer.state_bytes() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_restored_optimizer_goes_on_bit_for_bit(dtype):
+    def fresh():
+        plain = torch.nn.Parameter(parameter(3, 3).detach().to(dtype))
+        low = torch.nn.Parameter(parameter(4, 8).detach().to(dtype))
+        groups = [{"params": [plain]}, {"params": [low], "rank": 2, "update_proj_gap": 3}]
+        return plain, low, LowRankAdamW(groups, lr=0.05, seed=4)
+
+    def train(plain, low, optimizer, steps):
+        for a, b in steps:
+            plain.grad, low.grad = a.to(dtype), b.to(dtype)
+            optimizer.step()
+
+    steps = list(zip(gradients(3, 3, 8), gradients(4, 8, 8), strict=True))
+    plain, low, optimizer = fresh()
+    train(plain, low, optimizer, steps)
+
+    first_plain, first_low, first = fresh()
+    train(first_plain, first_low, first, steps[:4])
+    stored = io.BytesIO()
+    torch.save(first.state_dict(), stored)
+    stored.seek(0)
+    again_plain, again_low, again = fresh()
+    again_plain.data.copy_(first_plain.data)
+    again_low.data.copy_(first_low.data)
+    again.load_state_dict(torch.load(stored, weights_only=True))
+    train(again_plain, again_low, again, steps[4:])
+    assert torch.equal(again_plain, plain) and torch.equal(again_low, low)
+    assert again.state[again_low]["basis"].dtype == torch.float32

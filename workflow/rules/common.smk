@@ -1,0 +1,192 @@
+# What the rules share: the checked study, its cells, and the functions that name inputs and params.
+# Whatever changes a result enters a rule as a named input or as one canonical JSON string, so that
+# neither key order nor a default spelt out ever triggers a rerun.
+import re
+
+from owlore.config import BENCHMARKS, check_study
+from owlore.errors import BadInput
+from owlore.files import canonical_json
+
+try:
+    STUDY = check_study(config, "config")
+except BadInput as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+
+ROOT = f"results/{STUDY.study}"
+PACKAGE = Path(workflow.basedir).parent / "owlore"
+CELLS = {cell.path: cell for cell in STUDY.cells()}
+TRAINED = [path for path, cell in CELLS.items() if cell.seed is not None]
+UNTRAINED = [path for path in CELLS if path not in TRAINED]
+MTBENCH = [
+    path for path, cell in CELLS.items() if STUDY.tracks[cell.track].mtbench is not None
+]
+TABLES = [
+    "commonsense",
+    "mmlu",
+    "mtbench",
+    "efficiency",
+    "memory",
+    "significance",
+    "claims",
+]
+
+
+def any_of(names):
+    """A wildcard constraint; the second part matches nothing, for an empty list."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    archive=any_of(archive.filename for archive in STUDY.archives.values()),
+    model=any_of(STUDY.models),
+    track=any_of(STUDY.tracks),
+    cell=any_of(CELLS),
+    benchmark=any_of(BENCHMARKS),
+    seed=r"\d+",
+
+
+def sources(*names):
+    """Package files whose content decides a result; their time stamps do not matter."""
+    return [str(PACKAGE / name) for name in names]
+
+
+def study_json(*keys):
+    """The parts of the study that a rule's result depends on, as one canonical string."""
+    return canonical_json({key: STUDY.model_dump(mode="json")[key] for key in keys})
+
+
+def method_of(wildcards):
+    cell = CELLS[wildcards.cell]
+    return STUDY.method(cell.method, cell.track, cell.model)
+
+
+def method_json(wildcards):
+    return canonical_json(
+        method_of(wildcards).model_dump(mode="json", exclude={"overrides"})
+    )
+
+
+def cell_json(wildcards):
+    return CELLS[wildcards.cell].model_dump_json()
+
+
+def cell_seed(wildcards):
+    return CELLS[wildcards.cell].seed or 0
+
+
+def base_model(wildcards):
+    return f"resources/models/{CELLS[wildcards.cell].model}"
+
+
+def track_of(wildcards):
+    return STUDY.tracks[CELLS[wildcards.cell].track]
+
+
+def archive_name(wildcards):
+    """The index's name of the project that holds this file."""
+    return next(n for n, a in STUDY.archives.items() if a.filename == wildcards.archive)
+
+
+def archive_files(names):
+    return [
+        f"resources/archives/{STUDY.archives[name].filename}" for name in names if name
+    ]
+
+
+def model_archives(wildcards):
+    return archive_files([STUDY.models[wildcards.model].archive])
+
+
+def model_archive_json(wildcards):
+    """The model's source with the hash of its archive."""
+    model = STUDY.models[wildcards.model]
+    archive = STUDY.archives[model.archive].model_dump() if model.archive else None
+    return canonical_json([model.model_dump(mode="json"), archive])
+
+
+def question_archives(wildcards):
+    wanted = STUDY.questions
+    return archive_files(
+        [wanted.wordnet and wanted.wordnet.archive, wanted.evals, wanted.mtbench]
+    )
+
+
+def training_json(wildcards):
+    """A track's mixture and the pools given as files."""
+    return canonical_json([STUDY.tracks[wildcards.track].train, STUDY.questions.files])
+
+
+def training_files(wildcards):
+    """Pools that are local files of the user's, in this track's mixture."""
+    mixture = STUDY.tracks[wildcards.track].train
+    return [file for name, file in STUDY.questions.files.items() if name in mixture]
+
+
+def calibration_text(wildcards):
+    text = STUDY.calibration.text
+    return f"{ROOT}/questions/calibration.jsonl" if text == "embedded" else text
+
+
+def training_inputs(wildcards):
+    cell = CELLS[wildcards.cell]
+    inputs = {
+        "model": f"resources/models/{cell.model}/model.json",
+        "data": f"{ROOT}/data/{cell.track}/seed{cell.seed}.jsonl",
+    }
+    if method_of(wildcards).needs_outliers:
+        inputs["outliers"] = f"{ROOT}/outliers/{cell.model}.json"
+    return inputs
+
+
+def outliers_flag(wildcards, input):
+    return f"--outliers {input.outliers}" if method_of(wildcards).needs_outliers else ""
+
+
+def benchmark_json(wildcards):
+    return getattr(track_of(wildcards), wildcards.benchmark).model_dump_json()
+
+
+def data_dir(wildcards):
+    chosen = getattr(track_of(wildcards), wildcards.benchmark).data_dir
+    return chosen if chosen is not None else f"{ROOT}/questions"
+
+
+def mtbench_json(wildcards):
+    return track_of(wildcards).mtbench.model_dump_json()
+
+
+def answer_json(wildcards):
+    """What decides the answers: everything but the judge's side."""
+    return track_of(wildcards).mtbench.model_dump_json(
+        exclude={"judge", "reference_set"}
+    )
+
+
+def reference_file(wildcards):
+    name = track_of(wildcards).mtbench.reference_set
+    return f"{ROOT}/questions/mtbench/reference_answer/{name}.jsonl"
+
+
+def scores(cells, *benchmarks):
+    """The result files of these cells on these benchmarks."""
+    return [
+        f"{ROOT}/{path}/{name}.json"
+        for path in cells
+        for name in STUDY.tracks[CELLS[path].track].benchmarks
+        if name in benchmarks
+    ]
+
+
+def cell_scores(wildcards):
+    return scores([wildcards.cell], *BENCHMARKS, "mtbench")
+
+
+def outlier_files():
+    """Scores of every model that some method samples by."""
+    models = {
+        cell.model
+        for cell in CELLS.values()
+        if STUDY.method(cell.method, cell.track, cell.model).needs_outliers
+    }
+    return [f"{ROOT}/outliers/{model}.json" for model in sorted(models)]

@@ -1,0 +1,54 @@
+# Tables, figures and the report page: projections of the small result files.
+
+
+rule tables:
+    input:
+        cells=expand(
+            f"{ROOT}/{{cell}}/{{file}}",
+            cell=CELLS,
+            file=["finetune.json", "history.jsonl"],
+        ),
+        scores=scores(CELLS, *BENCHMARKS, "mtbench"),
+        outliers=outlier_files(),
+        study=f"{ROOT}/study.json",
+        source=sources("figures.py", "results.py", "stats.py", "tables.py"),
+    output:
+        tables=expand(
+            f"{ROOT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["csv", "md", "tex"]
+        ),
+        figures=report(
+            directory(f"{ROOT}/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+        ),
+    log:
+        f"{ROOT}/logs/tables.log",
+    localrule: True
+    conda:
+        "../../envs/owlore.yaml"
+    shell:
+        "python -m owlore tables --study {input.study} 2> {log}"
+
+
+rule report:
+    input:
+        tables=rules.tables.output.tables,
+        figures=rules.tables.output.figures,
+        manifest=f"{ROOT}/manifest.json",
+        receipts=[f"{ROOT}/receipts/{path}.json" for path in CELLS],
+        study=f"{ROOT}/study.json",
+        source=sources("report.py", "templates/report.html"),
+    output:
+        report(
+            f"{ROOT}/report/index.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    log:
+        f"{ROOT}/logs/report.log",
+    localrule: True
+    conda:
+        "../../envs/owlore.yaml"
+    shell:
+        "python -m owlore report --study {input.study} 2> {log}"

@@ -1,0 +1,61 @@
+# MT-Bench through FastChat: two-turn answers, then a judge's grades.
+
+
+rule answer:
+    input:
+        cell=f"{ROOT}/{{cell}}/finetune.json",
+        questions=f"{ROOT}/questions/questions.json",
+        source=sources("mtbench.py", "fastchat.py"),
+    output:
+        f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
+    log:
+        f"{ROOT}/logs/{{cell}}/answer.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{cell}}/answer.jsonl"
+    conda:
+        "../../envs/owlore.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=2500,
+    params:
+        settings=answer_json,
+        model=base_model,
+        questions=f"{ROOT}/questions/mtbench/question.jsonl",
+        model_id=lambda wildcards: wildcards.cell.replace("/", "__"),
+    shell:
+        "python -m owlore answer --model {params.model} --cell-file {input.cell} "
+        "--questions {params.questions} --spec {params.settings:q} "
+        "--model-id {params.model_id} --threads {threads} --output {output} 2> {log}"
+
+
+rule judge:
+    input:
+        cell=f"{ROOT}/{{cell}}/finetune.json",
+        answers=f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
+        questions=f"{ROOT}/questions/questions.json",
+        source=sources("judging.py", "fastchat.py"),
+    output:
+        judgments=f"{ROOT}/{{cell}}/mtbench/judgments.jsonl",
+        scores=f"{ROOT}/{{cell}}/mtbench.json",
+    log:
+        f"{ROOT}/logs/{{cell}}/judge.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{cell}}/judge.jsonl"
+    conda:
+        "../../envs/owlore.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=2500,
+    params:
+        settings=mtbench_json,
+        model=base_model,
+        questions=f"{ROOT}/questions/mtbench/question.jsonl",
+        prompts=f"{ROOT}/questions/mtbench/judge_prompts.jsonl",
+        references=reference_file,
+    shell:
+        "python -m owlore judge --questions {params.questions} --prompts {params.prompts} "
+        "--references {params.references} --answers {input.answers} --spec {params.settings:q} "
+        "--base-model {params.model} --cell-file {input.cell} --threads {threads} "
+        "--output {output.judgments} --scores {output.scores} 2> {log}"
