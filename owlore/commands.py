@@ -29,7 +29,10 @@ def check(options: argparse.Namespace) -> None:
     """Validate a study and say what it would run; load no model."""
     from owlore import planning
 
-    study = load_study(Path(options.study))
+    if options.study.startswith("{"):
+        study = check_study(_yaml_or_json("STUDY", options.study))
+    else:
+        study = load_study(Path(options.study))
     if options.write is not None:
         planning.write_study(study, options.write)
     else:
@@ -176,7 +179,7 @@ def judge(options: argparse.Namespace) -> None:
     from owlore import judging
     from owlore.files import read_json
 
-    described = read_json(options.cell_file) if options.cell_file else {"weights_sha256": None}
+    described = read_json(options.cell_file) if options.cell_file else {"weights_sha256": ""}
     judging.judge(
         options.questions,
         options.prompts,
@@ -326,8 +329,10 @@ def _use_threads(count: int) -> None:
         os.environ[name] = str(count)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
+    from transformers.utils import logging
 
     torch.set_num_threads(count)
+    logging.disable_progress_bar()  # loading takes a second; our own bars say what takes long
 
 
 def _known(flag: str, name: str, known: Any) -> None:

@@ -213,7 +213,9 @@ class Method(Strict):
 
     @model_validator(mode="after")
     def keys_fit(self) -> "Method":
-        given = self.model_fields_set
+        # A default spelt out is as good as left out: recorded blocks have every key.
+        fields = type(self).model_fields
+        given = {key for key in fields if getattr(self, key) != fields[key].default}
         layered = {"sampling", "law", "gamma", "interval_steps", "train_embeddings", "state"}
         projected = {"rank", "update_proj_gap", "scale", "side", "refresh", "moments"}
         adapter = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora"}

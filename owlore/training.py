@@ -225,9 +225,9 @@ class _Measure(TrainerCallback):
     ) -> None:
         meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
         meter.highest("weights", sum(p.numel() * p.element_size() for p in parameters))
-        trained = [p for p in parameters if p.grad is not None]
-        meter.highest("gradients", sum(p.grad.numel() * p.grad.element_size() for p in trained))
-        meter.trained_parameters = max(meter.trained_parameters, sum(p.numel() for p in trained))
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        meter.highest("gradients", sum(g.numel() * g.element_size() for g in gradients))
+        meter.trained_parameters = max(meter.trained_parameters, sum(g.numel() for g in gradients))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -309,7 +309,7 @@ def answer_loss(
         hidden = models.decoder(plain)(**model_inputs, use_cache=False).last_hidden_state
         logits = head(hidden[:, :-1][wanted])
     else:  # a capped or scaled head: let the model compute its logits
-        output: Any = plain(**model_inputs, use_cache=False)  # type: ignore[operator]
+        output: Any = plain(**model_inputs, use_cache=False)
         logits = output.logits[:, :-1][wanted]
     total = nn.functional.cross_entropy(logits.float(), labels[wanted], reduction="sum")
     return total / count

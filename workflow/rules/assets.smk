@@ -11,7 +11,7 @@ rule study:
     conda:
         "../../envs/owlore.yaml"
     params:
-        study=canonical_json(STUDY.model_dump(mode="json")),
+        study=STUDY.model_dump_json(),  # in the file's order, which the tables keep
         folder=ROOT,
     shell:
         "python -m owlore check {params.study:q} --write {params.folder} 2> {log}"

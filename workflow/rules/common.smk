@@ -15,6 +15,8 @@ except BadInput as error:
 
 ROOT = f"results/{STUDY.study}"
 PACKAGE = Path(workflow.basedir).parent / "owlore"
+if PACKAGE.is_relative_to(Path.cwd()):  # so that a moved repository retrains nothing
+    PACKAGE = PACKAGE.relative_to(Path.cwd())
 CELLS = {cell.path: cell for cell in STUDY.cells()}
 TRAINED = [path for path, cell in CELLS.items() if cell.seed is not None]
 UNTRAINED = [path for path in CELLS if path not in TRAINED]
@@ -144,7 +146,7 @@ def outliers_flag(wildcards, input):
 
 
 def benchmark_json(wildcards):
-    return getattr(track_of(wildcards), wildcards.benchmark).model_dump_json()
+    return canonical_json(getattr(track_of(wildcards), wildcards.benchmark).model_dump(mode="json"))
 
 
 def data_dir(wildcards):

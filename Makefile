@@ -1,0 +1,41 @@
+# make reproduce   the embedded study, from nothing to tables, report and MLflow (2 cores, no GPU)
+# make test        the tests
+# make ui          the MLflow UI on localhost
+# make lint        ruff, mypy, snakefmt, snakemake --lint
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+PORT ?= 5000
+STUDY ?= embedded
+
+.PHONY: reproduce test ui lint
+.DEFAULT_GOAL := reproduce
+
+# The stamp comes last: a virtual environment without it is unfinished and is made anew.
+$(STAMP): envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -e $(STAMP) || rm -rf $(VENV)
+	@test -e $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r envs/requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $(STAMP)
+
+reproduce: $(STAMP)
+	$(BIN)/owlore run --cores all
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+ui: $(STAMP)
+	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+		--backend-store-uri sqlite:///results/$(STUDY)/mlflow/mlflow.db
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check workflow
+	$(BIN)/snakemake --lint
