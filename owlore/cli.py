@@ -182,6 +182,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--rebuild", action="store_true", help="log everything again from the files")
     sub.add_argument("--output", **file, help="receipt to write")
 
+    command(commands.schema)
+
     sub = stages.add_parser("run", help="Run Snakemake here, clearing a stale lock first")
     sub.add_argument("arguments", nargs=argparse.REMAINDER, help="Snakemake's own arguments")
     sub.set_defaults(command=commands.run)

@@ -240,6 +240,13 @@ def track(options: argparse.Namespace) -> None:
         tracking.track_study(study, root, options.output or root / "receipts" / "study.json")
 
 
+def schema(options: argparse.Namespace) -> None:
+    """Print the JSON schema of a study."""
+    from owlore.schema import text
+
+    print(text())
+
+
 def run(options: argparse.Namespace) -> int:
     """Run Snakemake, clearing a stale lock and respecting a live run."""
     from owlore import launch
