@@ -29,8 +29,10 @@ reproduce: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+# A moved results folder is logged again first: MLflow stores absolute paths.
 ui: $(STAMP)
-	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+	$(BIN)/owlore track --study results/$(STUDY)/study.json --rebuild
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///results/$(STUDY)/mlflow/mlflow.db
 
 lint: $(STAMP)

@@ -20,7 +20,7 @@ Command = Callable[[argparse.Namespace], int | None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _options(sys.argv[1:] if arguments is None else list(arguments))
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -45,6 +45,13 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    """Parse the arguments; what follows `run` is Snakemake's and is passed on as it is."""
+    if arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments):
+        return argparse.Namespace(name="run", command=commands.run, arguments=arguments[1:])
+    return _parser().parse_args(arguments)
 
 
 class _OneLineErrors(argparse.ArgumentParser):
@@ -185,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     command(commands.schema)
 
     sub = stages.add_parser("run", help="Run Snakemake here, clearing a stale lock first")
-    sub.add_argument("arguments", nargs=argparse.REMAINDER, help="Snakemake's own arguments")
+    sub.add_argument("arguments", nargs="*", help="Snakemake's own, such as --cores all")
     sub.set_defaults(command=commands.run)
     return parser
 

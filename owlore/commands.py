@@ -339,7 +339,7 @@ def _use_threads(count: int) -> None:
     from transformers.utils import logging
 
     torch.set_num_threads(count)
-    logging.disable_progress_bar()  # loading takes a second; our own bars say what takes long
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # loading takes a second; our own bars say what takes long
 
 
 def _known(flag: str, name: str, known: Any) -> None:

@@ -25,6 +25,8 @@ class Progress(tqdm):  # type: ignore[type-arg]
     def update(self, n: float | None = 1) -> bool | None:
         """Count `n` more done."""
         shown: bool | None = super().update(n)
+        if self.disable:
+            return shown
         now = time.monotonic()
         if self.total and self.n < self.total and now - self._said > QUIET_SECONDS:
             self._said = now

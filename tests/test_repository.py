@@ -70,8 +70,24 @@ def test_the_conda_environment_is_generated_from_the_lock():
 
 @pytest.mark.parametrize(
     "command",
-    "check assets model questions data outliers finetune evaluate answer judge memory tables "
-    "report track schema run".split(),
+    [
+        "check",
+        "assets",
+        "model",
+        "questions",
+        "data",
+        "outliers",
+        "finetune",
+        "evaluate",
+        "answer",
+        "judge",
+        "memory",
+        "tables",
+        "report",
+        "track",
+        "schema",
+        "run",
+    ],
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:

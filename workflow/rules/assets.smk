@@ -40,7 +40,6 @@ rule base_model:
     input:
         archives=ancient(model_archives),
         study=ancient(f"{ROOT}/study.json"),
-        source=sources("models.py"),
     output:
         "resources/models/{model}/model.json",
     log:
@@ -63,7 +62,14 @@ rule questions:
     input:
         archives=ancient(question_archives),
         study=ancient(f"{ROOT}/study.json"),
-        source=sources("questions.py", "wordnet.py"),
+        source=sources(
+            "evals_data.py",
+            "lexicon.py",
+            "questions.py",
+            "splits.py",
+            "vocabulary.py",
+            "wordnet.py",
+        ),
     output:
         f"{ROOT}/questions/questions.json",
     log:

@@ -146,7 +146,9 @@ def outliers_flag(wildcards, input):
 
 
 def benchmark_json(wildcards):
-    return canonical_json(getattr(track_of(wildcards), wildcards.benchmark).model_dump(mode="json"))
+    return canonical_json(
+        getattr(track_of(wildcards), wildcards.benchmark).model_dump(mode="json")
+    )
 
 
 def data_dir(wildcards):

@@ -11,7 +11,22 @@ rule tables:
         scores=scores(CELLS, *BENCHMARKS, "mtbench"),
         outliers=outlier_files(),
         study=f"{ROOT}/study.json",
-        source=sources("figures.py", "results.py", "stats.py", "tables.py"),
+        source=sources(
+            "comparisons.py",
+            "cost_tables.py",
+            "evidence_tables.py",
+            "figure_style.py",
+            "figures.py",
+            "mtbench_table.py",
+            "paper.py",
+            "results.py",
+            "score_figures.py",
+            "score_tables.py",
+            "stats.py",
+            "table_formats.py",
+            "table_parts.py",
+            "tables.py",
+        ),
     output:
         tables=expand(
             f"{ROOT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["csv", "md", "tex"]
@@ -38,7 +53,7 @@ rule report:
         manifest=f"{ROOT}/manifest.json",
         receipts=[f"{ROOT}/receipts/{path}.json" for path in CELLS],
         study=f"{ROOT}/study.json",
-        source=sources("report.py", "templates/report.html"),
+        source=sources("report.py", "summary.py", "templates/report.html"),
     output:
         report(
             f"{ROOT}/report/index.html",

@@ -5,7 +5,7 @@ rule evaluate:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("evaluate.py", "shared_prefix.py"),
+        source=sources("evaluate.py", "lm_tasks.py", "shared_prefix.py"),
     output:
         result=f"{ROOT}/{{cell}}/{{benchmark}}.json",
         samples=f"{ROOT}/{{cell}}/samples/{{benchmark}}.parquet",

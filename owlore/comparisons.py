@@ -1,0 +1,208 @@
+"""Which methods are compared, question by question, inside one group (a track and a model).
+
+    difference(results, ("mini", "smollm2-135m"), "commonsense", "owlore", "base")
+    standing(results, ("mini", "smollm2-135m"), "commonsense")    # who is best, who ties
+
+With several seeds the correctness of a question is averaged over them first, so every interval is
+conditional on these seeds; see `owlore.stats`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from owlore.config import Method, Study
+from owlore.errors import OwloreError
+from owlore.results import CORRECT, CellResults, Results
+from owlore.stats import PairedDifference, holm, mcnemar_exact, paired_difference
+from owlore.table_formats import Mark
+
+Group = tuple[str, str]  # (track, model)
+Columns = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]  # task, cluster, outcome
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Outcomes of one method on one benchmark; `values` has a row a question, a column a seed."""
+
+    task: NDArray[Any]
+    cluster: NDArray[Any]
+    values: NDArray[np.float64]
+    seeds: tuple[int, ...]
+
+
+@cache
+def answers(results: Results, group: Group, method: str, benchmark: str) -> Answers:
+    """Gather what a method answered: right or wrong, or on MT-Bench the judge's score.
+
+    MT-Bench has one row a question and turn; nan where the judge gave no score. The rows of any
+    two methods of a group are the same and in the same order.
+    """
+    cells = results.of(*group, method)
+    read = _scores if benchmark == "mtbench" else _correct
+    columns = [read(entry, benchmark) for entry in cells]
+    task, cluster, _ = columns[0]
+    if any(not np.array_equal(cluster, other) for _, other, _ in columns):
+        raise OwloreError(f"{cells[0].cell.path}: {benchmark}: the seeds answered other questions")
+    seeds = tuple(entry.cell.seed or 0 for entry in cells)
+    return Answers(task, cluster, np.stack([values for _, _, values in columns], axis=1), seeds)
+
+
+def _correct(entry: CellResults, benchmark: str) -> Columns:
+    """Task, cluster and outcome of each question, by the metric the task is scored with."""
+    samples, tasks = entry.samples[benchmark], entry.benchmarks[benchmark]["tasks"]
+    names = samples["task"].to_numpy(dtype=object)
+    values = np.empty(len(samples))
+    for task, score in tasks.items():
+        rows = names == task
+        values[rows] = samples.loc[rows, CORRECT[score["metric"]]].to_numpy(dtype=float)
+    return names.astype(str), pd.factorize(samples["cluster"])[0], values
+
+
+def _scores(entry: CellResults, _: str) -> Columns:
+    """One task, as MT-Bench's overall score is a plain mean; a question's two turns cluster."""
+    rows = sorted(entry.judgments, key=lambda row: (row["question_id"], row["turn"]))
+    keys = [(row["question_id"], row["turn"]) for row in rows]
+    if len(set(keys)) != len(keys):
+        raise OwloreError(f"{entry.cell.path}: judgments.jsonl: a turn is judged twice")
+    values = np.array([row["score"] for row in rows], dtype=float)
+    return (
+        np.full(len(rows), "mtbench"),
+        np.array([question for question, _ in keys]),
+        np.where(values < 0, np.nan, values),
+    )
+
+
+def difference(
+    results: Results,
+    group: Group,
+    benchmark: str,
+    method: str,
+    reference: str,
+    task: str | None = None,
+    seed: int | None = None,
+) -> PairedDifference:
+    """Compare `method` minus `reference` on one task, or on the average of all (`task` None).
+
+    Accuracies are fractions; MT-Bench is in points of its 1 to 10 scale, over the turns that were
+    scored for both. `seed` picks one seed; else both are averaged over their seeds.
+    """
+    return _paired(
+        answers(results, group, method, benchmark),
+        answers(results, group, reference, benchmark),
+        task,
+        seed,
+    )
+
+
+def _paired(
+    first: Answers, second: Answers, task: str | None = None, seed: int | None = None
+) -> PairedDifference:
+    if not np.array_equal(first.cluster, second.cluster):
+        raise OwloreError("two methods of a group answered different questions")
+    a, b = _over_seeds(first, seed), _over_seeds(second, seed)
+    use = np.isfinite(a) & np.isfinite(b)
+    if task is not None:
+        use &= first.task == task
+    if not use.any():
+        nan = float("nan")
+        return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0)
+    return paired_difference(a[use], b[use], first.task[use], first.cluster[use])
+
+
+def _over_seeds(one: Answers, seed: int | None) -> NDArray[np.float64]:
+    """Mean over the seeds, or one seed; the base model has a single run that serves for all."""
+    if seed is None or len(one.seeds) == 1:
+        return np.asarray(one.values.mean(axis=1), dtype=float)
+    return np.asarray(one.values[:, one.seeds.index(seed)], dtype=float)
+
+
+def discordance(
+    results: Results, group: Group, benchmark: str, method: str, reference: str, seed: int
+) -> tuple[int, int, float]:
+    """Count, for one seed, what only `method` and only `reference` got right, and McNemar's p."""
+    pair = (answers(results, group, name, benchmark) for name in (method, reference))
+    return mcnemar_exact(*(_over_seeds(one, seed) for one in pair))
+
+
+def standing(
+    results: Results, group: Group, benchmark: str, task: str | None = None
+) -> dict[str, Mark]:
+    """Mark the best method: "best" only if it beats every other, else "tie" for all it does not.
+
+    Which method looks best is itself a product of the data, so the p values are adjusted (Holm)
+    over all pairs of methods, not over the pairs with the best one alone.
+    """
+    methods = results.study.run
+    every = {method: answers(results, group, method, benchmark) for method in methods}
+    pairs = list(combinations(methods, 2))
+    compared = [_paired(every[a], every[b], task) for a, b in pairs]
+    adjusted = dict(
+        zip(map(frozenset, pairs), holm([pair.p_value for pair in compared]), strict=True)
+    )
+    means = {method: _mean(one, task) for method, one in every.items()}
+    best = max(methods, key=lambda method: means[method])
+    tied = [
+        method
+        for method in methods
+        if method == best or adjusted[frozenset((method, best))] >= LEVEL
+    ]
+    marks: dict[str, Mark] = dict.fromkeys(methods, "")
+    if len(methods) > 1:
+        marks |= dict.fromkeys(tied, "best" if tied == [best] else "tie")
+    return marks
+
+
+def _mean(one: Answers, task: str | None) -> float:
+    """Mean over the questions, tasks weighing the same; unscored answers are left out."""
+    values = _over_seeds(one, None)
+    scored = np.isfinite(values)
+    names = np.unique(one.task) if task is None else [task]
+    parts = [values[scored & (one.task == name)] for name in names]
+    return float(np.mean([part.mean() for part in parts])) if all(map(len, parts)) else -np.inf
+
+
+def judged(results: Results, group: Group) -> bool:
+    """Whether a real judge graded MT-Bench, not a model too small for it (a plumbing check)."""
+    return all(
+        entry.benchmarks["mtbench"]["comparable"]
+        for entry in results.cells
+        if (entry.cell.track, entry.cell.model) == group
+    )
+
+
+def base_of(study: Study) -> str | None:
+    """The method without training, the floor of every table."""
+    return _first(study, lambda method: method.trainable == "none")
+
+
+def full_of(study: Study) -> str | None:
+    """Plain full fine-tuning, the usual yardstick."""
+    return _first(study, lambda method: method.trainable == "all" and method.projection == "none")
+
+
+def owlore_of(study: Study) -> str | None:
+    """The paper's method: layers drawn by outlier scores, low-rank gradients."""
+    return _first(
+        study, lambda method: method.sampling == "outlier" and method.projection == "low-rank"
+    )
+
+
+def baselines_of(study: Study) -> list[str]:
+    """Trained methods that do not look at outlier scores."""
+    return [
+        name
+        for name in study.run
+        if (method := study.method(name)).trainable != "none" and not method.needs_outliers
+    ]
+
+
+def _first(study: Study, wanted: Callable[[Method], bool]) -> str | None:
+    return next((name for name in study.run if wanted(study.method(name))), None)

@@ -1,0 +1,267 @@
+"""lm-eval tasks by name: the embedded ones of `owlore/tasks/`, and all that lm-eval brings along.
+
+Where the questions come from:
+
+- embedded tasks (`wordnet_category`, …) read `<data_dir>/<task>_<split>.jsonl`, rows of question,
+  choices, answer (an index) and cluster; few-shot examples come from `<task>_train.jsonl`;
+- lm-eval's own tasks (`arc_easy`, `mmlu`, …) read the hub, or with `data_dir` either files
+  `<task>_<split>.jsonl` with the hub's columns (for MMLU one `mmlu_<split>.jsonl` with a `subject`
+  column) or hub-shaped folders named like the data set (`ai2_arc`).
+
+Prompts, choices and metrics are lm-eval's in every case. Few-shot examples never come from the
+questions that are scored.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from owlore.config import Benchmark
+from owlore.errors import BadInput
+from owlore.files import read_jsonl
+
+TASKS = Path(__file__).parent / "tasks"
+EMBEDDED = frozenset(path.stem for path in TASKS.glob("[!_]*.yaml"))
+
+
+def load_tasks(benchmark: Benchmark, data_dir: Path | None) -> dict[str, list[Any]]:
+    """Load a benchmark's tasks, few-shot settings applied.
+
+    Returns:
+        For each name of the benchmark its lm-eval `Task` objects: one, or all members if the name
+        is a group such as `mmlu`. `task.config.metadata["split"]` is the split they really read.
+
+    Raises:
+        BadInput: an unknown name, a missing file, a malformed row, a metric that the task does not
+            have, or too few examples outside the scored questions for `num_fewshot`.
+    """
+    manager = TaskManager(
+        include_path=str(TASKS),
+        include_defaults=not EMBEDDED.issuperset(benchmark.tasks),  # indexing them takes seconds
+        metadata={"data_dir": str(data_dir), "split": benchmark.split},
+    )
+    loaded = {}
+    for name, wanted in benchmark.tasks.items():
+        if name not in manager.task_index:
+            raise BadInput(f"tasks: {name}: unknown task ({_near(name, manager.all_tasks)})")
+        _check_group(name, manager, wanted.metric)
+        if name in EMBEDDED:
+            if data_dir is None:
+                raise BadInput(f"data_dir: the task {name} needs the folder of {name}_*.jsonl")
+            tasks = [manager.load([name])["tasks"][name]]
+        elif data_dir is not None:
+            members = _members(name, manager)
+            tasks = [_from_folder(member, manager, benchmark, data_dir) for member in members]
+        else:
+            tasks = _from_hub(name, manager, benchmark)
+        for task in tasks:
+            _check(task, wanted.metric)
+            _set_fewshot(task, benchmark)
+        loaded[name] = tasks
+    return loaded
+
+
+def read_questions(
+    data_dir: str, task: str, split: str = "test", **_: Any
+) -> dict[str, list[dict[str, Any]] | Dataset]:
+    """Read an embedded task's questions; the YAML files below `owlore/tasks/` name this function.
+
+    Returns:
+        The split "evaluated" with the rows of `split`, and "train" with the few-shot examples.
+
+    Raises:
+        BadInput: a file is missing or empty, or a row is not a question.
+    """
+    folder = Path(data_dir)
+    path = folder / f"{task}_{split}.jsonl"
+    train = folder / f"{task}_train.jsonl"
+    return {
+        "evaluated": Dataset.from_list(_questions(path)),
+        "train": _questions(train) if train.exists() else [],
+    }
+
+
+def _questions(path: Path) -> list[dict[str, Any]]:
+    rows = _rows(path)
+    for number, row in enumerate(rows, start=1):
+        question, choices, answer = (row.get(key) for key in ("question", "choices", "answer"))
+        well_formed = (
+            isinstance(question, str)
+            and isinstance(choices, list)
+            and all(isinstance(choice, str) and choice for choice in choices)
+            and isinstance(answer, int)
+            and 0 <= answer < len(choices)
+        )
+        if not well_formed:
+            raise BadInput(
+                f"{path}: row {number}: expected question (text), choices (texts, none empty) and "
+                "answer (an index of choices)"
+            )
+    columns = ("question", "choices", "answer")
+    return [
+        {key: row[key] for key in columns} | {"cluster": str(row.get("cluster") or "")}
+        for row in rows
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows = read_jsonl(path)
+    if not rows:
+        raise BadInput(f"{path}: the file has no questions")
+    return rows
+
+
+def _from_folder(
+    name: str, manager: TaskManager, benchmark: Benchmark, data_dir: Path
+) -> ConfigurableTask:
+    """Build one of lm-eval's own tasks over local copies of its data."""
+    config = load_yaml(manager.task_index[name].yaml_path)
+    hub_name = str(config.get("dataset_path"))
+    folder = data_dir / hub_name.rsplit("/", 1)[-1]
+    subject = config.get("dataset_name") if hub_name == "cais/mmlu" else None
+    stem = name if subject is None else "mmlu"
+    split = benchmark.split
+    if split == "test" and not (data_dir / f"{stem}_test.jsonl").exists():
+        split = "validation"  # several data sets keep the answers of their test split private
+    path = data_dir / f"{stem}_{split}.jsonl"
+
+    if path.exists():
+        shots = data_dir / f"{stem}_{config.get('fewshot_split') or 'train'}.jsonl"
+        rows = {
+            "evaluated": _of_subject(path, subject),
+            "shots": _of_subject(shots, subject) if shots.exists() else [],
+        }
+        config |= {
+            "custom_dataset": lambda **_: {
+                key: Dataset.from_list(value) for key, value in rows.items()
+            },
+            "dataset_kwargs": None,
+            "training_split": "shots",
+            "validation_split": None,
+            "test_split": "evaluated",
+            "fewshot_split": "shots",
+        }
+    elif folder.is_dir():
+        config["dataset_path"] = str(folder)
+    else:
+        raise BadInput(
+            f"data_dir: {data_dir}: no {stem}_{benchmark.split}.jsonl and no folder {folder.name} "
+            f"for the task {name}"
+        )
+    for key in ("tag", "group"):
+        config.pop(key, None)
+    task = ConfigurableTask(config=config)
+    if path.exists():
+        _note_split(task, split)
+    else:
+        _choose_split(task, benchmark.split)
+    return task
+
+
+def _of_subject(path: Path, subject: str | None) -> list[dict[str, Any]]:
+    rows = [row for row in _rows(path) if subject is None or row.get("subject") == subject]
+    if not rows:
+        raise BadInput(f"{path}: no row has the subject {subject}")
+    return rows
+
+
+def _from_hub(name: str, manager: TaskManager, benchmark: Benchmark) -> list[Any]:
+    try:
+        tasks = list(manager.load([name])["tasks"].values())
+    except OSError as error:  # no network, no such data set
+        raise BadInput(
+            f"tasks: {name}: its questions cannot be loaded from the hub "
+            f"({str(error).splitlines()[0]}); data_dir names a folder with local copies"
+        ) from None
+    for task in tasks:
+        _choose_split(task, benchmark.split)
+    return tasks
+
+
+def _choose_split(task: Any, split: str) -> None:
+    """Make a task with the hub's splits score `split`, or what it has instead of a test split."""
+    if split == "validation":
+        if "validation" not in task.dataset:
+            raise BadInput(f"split: validation: the task {task.task_name} has no such split")
+        task.set_config("test_split", "validation")
+    _note_split(task, task.config.test_split or task.config.validation_split)
+
+
+def _note_split(task: Any, split: str) -> None:
+    task.set_config("metadata", (task.config.metadata or {}) | {"split": split})
+
+
+def _check(task: Any, metric: str) -> None:
+    name = task.task_name
+    if task.OUTPUT_TYPE != "multiple_choice":
+        raise BadInput(f"tasks: {name}: a {task.OUTPUT_TYPE} task; only multiple choice is scored")
+    if metric not in task.aggregation():
+        have = ", ".join(task.aggregation())
+        raise BadInput(f"tasks: {name}: metric: {metric}: this task has {have}")
+
+
+def _set_fewshot(task: Any, benchmark: Benchmark) -> None:
+    """Apply `num_fewshot`, except to tasks whose definition fixes zero, as lm-eval does."""
+    if task.config.num_fewshot != 0:
+        task.set_config("num_fewshot", benchmark.num_fewshot)
+    task.set_fewshot_seed(benchmark.seed)
+    shots = task.config.num_fewshot
+    if shots == 0:
+        return
+    config = task.config
+    scored = config.test_split or config.validation_split
+    source = task.fewshot_cfg.split or config.training_split or config.validation_split or scored
+    if task.fewshot_cfg.samples is None and source == scored:
+        raise BadInput(
+            f"num_fewshot: {shots}: {task.task_name} has no examples but the scored questions"
+        )
+    if shots > len(task.sampler.df):
+        raise BadInput(
+            f"num_fewshot: {shots}: {task.task_name} has {len(task.sampler.df)} examples outside "
+            "the scored questions"
+        )
+
+
+def _check_group(name: str, manager: TaskManager, metric: str) -> None:
+    """Refuse groups whose score is not the mean over all their questions."""
+    entry = manager.task_index[name]
+    members = ", ".join(_members(name, manager)[:8])
+    if entry.kind.name == "TAG":
+        raise BadInput(f"tasks: {name}: a tag, not a task; name its tasks ({members}, …)")
+    if entry.kind.name == "GROUP":
+        blocks = entry.cfg.get("aggregate_metric_list") or []
+        weighted = {
+            block["metric"]: block.get("weight_by_size", True)
+            for block in ([blocks] if isinstance(blocks, dict) else blocks)
+        }
+        if not weighted.get(metric):
+            raise BadInput(
+                f"tasks: {name}: metric: {metric}: not averaged over the questions of this group; "
+                f"name its tasks ({members}, …)"
+            )
+
+
+def _members(name: str, manager: TaskManager) -> list[str]:
+    """Names of the tasks behind the name of a task, tag or group."""
+    entry = manager.task_index[name]
+    if entry.kind.name == "TAG":
+        return sorted(entry.tags)
+    if entry.kind.name != "GROUP":
+        return [name]
+    members = []
+    for member in entry.cfg["task"]:
+        known = isinstance(member, str) and member in manager.task_index
+        members += _members(member, manager) if known else [str(member)]
+    return members
+
+
+def _near(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return "did you mean " + " or ".join(close) + "?"
+    return "embedded: " + ", ".join(sorted(EMBEDDED)) + "; lm-eval's: `lm-eval ls tasks`"

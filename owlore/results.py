@@ -1,0 +1,212 @@
+"""Everything a finished study left on disk, read once and checked before anybody counts on it.
+
+    results = load(study, Path("results/embedded"))
+    for cell in results.of("mini", "smollm2-135m", "owlore"):   # one entry a seed
+        print(cell.finetune["seconds"], cell.benchmarks["commonsense"]["average"])
+
+Tables, figures and the report are projections of this and read no file of a cell themselves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from owlore.config import BENCHMARKS, Cell, Study
+from owlore.errors import BadInput, OwloreError
+from owlore.files import read_json, read_jsonl
+
+SAMPLE_COLUMNS = ["task", "doc_id", "doc_hash", "cluster", "correct", "correct_norm"]
+CORRECT = {"acc": "correct", "acc_norm": "correct_norm"}  # metric -> column of the samples
+
+
+@dataclass(frozen=True)
+class CellResults:
+    """One cell: the parsed files of its folder (fields as in the design's contract)."""
+
+    cell: Cell
+    finetune: dict[str, Any]
+    history: list[dict[str, Any]]
+    benchmarks: dict[str, dict[str, Any]]
+    samples: dict[str, pd.DataFrame]  # one row a question, sorted by (task, doc_id)
+    judgments: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A whole study; `outliers` and `memory` by model, only where the files are there.
+
+    Two loads are never equal, so that what is computed from one can be cached by it.
+    """
+
+    study: Study
+    root: Path
+    manifest: dict[str, Any] | None
+    cells: list[CellResults]
+    outliers: dict[str, dict[str, Any]]
+    memory: dict[str, dict[str, Any]]
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """Every (track, model): methods are compared inside one of these, never across."""
+        return [(track, model) for track in self.study.tracks for model in self.study.models]
+
+    def of(self, track: str, model: str, method: str) -> list[CellResults]:
+        """The cells of a method, one a seed (the base model has one)."""
+        wanted = (track, model, method)
+        return [
+            entry
+            for entry in self.cells
+            if (entry.cell.track, entry.cell.model, entry.cell.method) == wanted
+        ]
+
+    def scored(self, benchmark: str) -> list[tuple[str, str]]:
+        """The groups whose track is scored on `benchmark`."""
+        tracks = self.study.tracks
+        return [group for group in self.groups if benchmark in tracks[group[0]].benchmarks]
+
+
+def load(study: Study, root: Path) -> Results:
+    """Read and check every result of `study` below `root` (that is `results/<study>`).
+
+    Raises:
+        BadInput: a file is missing; the message names it and the target that makes it.
+        OwloreError: a file contradicts another: scores of other weights, samples that do not give
+            the printed score, or methods that answered different questions.
+    """
+    cells = [_load_cell(study, root, cell) for cell in study.cells()]
+    results = Results(
+        study=study,
+        root=root,
+        manifest=_if_there(root / "manifest.json"),
+        cells=cells,
+        outliers=dict(_by_model(study, root, "outliers")),
+        memory=dict(_by_model(study, root, "memory")),
+    )
+    for cell in study.cells():
+        needs = study.method(cell.method, cell.track, cell.model).needs_outliers
+        if needs and cell.model not in results.outliers:
+            raise _missing(root / "outliers" / f"{cell.model}.json", "outliers")
+    for benchmark in BENCHMARKS:
+        for track, model in results.scored(benchmark):
+            _check_same_questions(results, track, model, benchmark)
+    return results
+
+
+def _load_cell(study: Study, root: Path, cell: Cell) -> CellResults:
+    folder = root / cell.path
+    track = study.tracks[cell.track]
+    finetune = _read(folder / "finetune.json", "finetune")
+    history_file = folder / "history.jsonl"
+    trained = study.method(cell.method, cell.track, cell.model).trainable != "none"
+    if trained and not history_file.exists():
+        raise _missing(history_file, "finetune")
+
+    benchmarks, samples = {}, {}
+    for name in track.benchmarks:
+        path = folder / f"{name}.json"
+        benchmarks[name] = _read(path, name)
+        scored = _field(path, benchmarks[name], "weights_sha256")
+        trained_to = _field(folder / "finetune.json", finetune, "weights_sha256")
+        if scored != trained_to:
+            raise OwloreError(
+                f"{path}: scored on weights {scored[:12]}…, but finetune.json beside it has "
+                f"{trained_to[:12]}…; `snakemake --cores all {path}` scores it again"
+            )
+        if name in BENCHMARKS:
+            samples[name] = _read_samples(folder / "samples" / f"{name}.parquet", name)
+            _check_scores(path, benchmarks[name], samples[name])
+    judgments_file = folder / "mtbench" / "judgments.jsonl"
+    if track.mtbench is not None and not judgments_file.exists():
+        raise _missing(judgments_file, "mtbench")
+    return CellResults(
+        cell=cell,
+        finetune=finetune,
+        history=read_jsonl(history_file) if history_file.exists() else [],
+        benchmarks=benchmarks,
+        samples=samples,
+        judgments=read_jsonl(judgments_file) if track.mtbench is not None else [],
+    )
+
+
+def _read_samples(path: Path, target: str) -> pd.DataFrame:
+    if not path.exists():
+        raise _missing(path, target)
+    try:
+        samples = pd.read_parquet(path, columns=SAMPLE_COLUMNS)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not a samples file ({error})") from None
+    samples = samples.sort_values(["task", "doc_id"], ignore_index=True)
+    if samples.duplicated(["task", "doc_id"]).any():
+        raise OwloreError(f"{path}: a question (task, doc_id) is there twice")
+    return samples
+
+
+def _check_scores(path: Path, summary: dict[str, Any], samples: pd.DataFrame) -> None:
+    """The score of each task is the mean of its samples; the average weighs the tasks equally."""
+    tasks = _field(path, summary, "tasks")
+    if set(tasks) != set(samples["task"]):
+        raise OwloreError(f"{path}: its tasks are not those of samples/{path.stem}.parquet")
+    for task, score in tasks.items():
+        of_task = samples[samples["task"] == task]
+        mean = of_task[CORRECT[score["metric"]]].astype(float).mean()
+        if len(of_task) != score["n"] or not np.isclose(mean, score["value"], atol=1e-6):
+            raise OwloreError(
+                f"{path}: {task}: {score['metric']} {score['value']} over {score['n']} questions, "
+                f"but its samples give {mean} over {len(of_task)}"
+            )
+    mean = float(np.mean([score["value"] for score in tasks.values()]))
+    if not np.isclose(mean, _field(path, summary, "average"), atol=1e-6):
+        raise OwloreError(f"{path}: average: {summary['average']} is not the mean of its tasks")
+
+
+def _check_same_questions(results: Results, track: str, model: str, benchmark: str) -> None:
+    """Paired tests need the same questions, in the same order, for every method and seed."""
+    keys = ["task", "doc_id", "doc_hash", "cluster"]
+    first: CellResults | None = None
+    for entry in results.cells:
+        if (entry.cell.track, entry.cell.model) != (track, model):
+            continue
+        if first is None:
+            first = entry
+        elif not entry.samples[benchmark][keys].equals(first.samples[benchmark][keys]):
+            raise OwloreError(
+                f"{results.root / entry.cell.path}: {benchmark}: its questions are not those of "
+                f"{first.cell.path}; score both again with one version of the questions"
+            )
+
+
+def _by_model(study: Study, root: Path, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for model in study.models:
+        found = _if_there(root / folder / f"{model}.json")
+        if found is not None:
+            yield model, found
+
+
+def _read(path: Path, target: str) -> dict[str, Any]:
+    found = _if_there(path)
+    if found is None:
+        raise _missing(path, target)
+    return found
+
+
+def _if_there(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def _missing(path: Path, target: str) -> BadInput:
+    return BadInput(f"{path}: no such file; `snakemake --cores all {target}` makes it")
+
+
+def _field(path: Path, found: dict[str, Any], key: str) -> Any:
+    if key not in found:
+        raise OwloreError(f"{path}: {key} is missing")
+    return found[key]

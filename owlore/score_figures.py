@@ -1,0 +1,115 @@
+"""Figures of the scores: accuracy against memory, and each task against the base model."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from owlore.comparisons import Group, base_of, difference
+from owlore.config import BENCHMARKS
+from owlore.figure_style import INK, apart, grid, sentence, styles, titles
+from owlore.results import Results
+from owlore.score_tables import MOST_COLUMNS
+
+Z95 = 1.96
+
+
+def tradeoff(results: Results) -> Figure:
+    """Draw measured peak memory against average accuracy, with 95 % intervals over questions.
+
+    A method without training has no such memory: it is a line across. The first benchmark that the
+    study has (commonsense, else MMLU) is drawn.
+    """
+    benchmark = next((name for name in BENCHMARKS if results.scored(name)), None)
+    if benchmark is None:
+        return sentence("No accuracy was scored in this study.")
+    groups = results.scored(benchmark)
+    figure, panels = grid(len(groups), 2, 5.2, 3.6)
+    for panel, group, title in zip(panels, groups, titles(groups), strict=True):
+        tops: list[tuple[float, float, str]] = []
+        for method in results.study.run:
+            entries = results.of(*group, method)
+            scores = [entry.benchmarks[benchmark]["average"] for entry in entries]
+            errors = [entry.benchmarks[benchmark]["average_stderr"] or 0 for entry in entries]
+            score, reach = 100 * float(np.mean(scores)), 100 * Z95 * float(np.mean(errors))
+            peaks = [entry.finetune["peak_bytes"] for entry in entries]
+            colour, marker = styles(results.study)[method]
+            if None in peaks:
+                _line_across(panel, score, f"{method} (not trained)", colour)
+            else:
+                peak = float(np.mean(peaks)) / 2**30
+                panel.errorbar(peak, score, reach, color=colour, marker=marker, ms=8, lw=1.2)
+                tops.append((peak, score + reach, method))
+        panel.margins(x=0.08)
+        _name_from_above(results, panel, sorted(tops))
+        panel.set_xlabel(f"{title}: peak memory while training, GiB (measured)")
+        panel.set_ylabel(f"{benchmark} average, %")
+    return figure
+
+
+def _line_across(panel: Axes, height: float, name: str, colour: str) -> None:
+    panel.axhline(height, color=colour, linestyle="--", linewidth=1)
+    place = panel.get_yaxis_transform()  # x as a share of the panel
+    text = panel.text(0.995, height, name, transform=place, color=INK, fontsize=8)
+    text.set(ha="right", va="bottom")
+
+
+def _name_from_above(results: Results, panel: Axes, tops: list[tuple[float, float, str]]) -> None:
+    """Name each interval over the panel, pushed apart, with a line down to its upper end."""
+    left, right = panel.get_xlim()
+    low, high = panel.get_ylim()
+    roof = high + 0.12 * (high - low)
+    places = apart([x for x, _, _ in tops], 0.045 * (right - left))
+    for (x, top, method), place in zip(tops, places.tolist(), strict=True):
+        colour = styles(results.study)[method][0]
+        panel.plot([x, place], [top, roof], color=colour, lw=0.7, ls=":", clip_on=False)
+        panel.text(place, roof, method, rotation=35, rotation_mode="anchor", color=INK, fontsize=8)
+    panel.set_xlim(left, right)
+    panel.set_ylim(low, high)
+
+
+def differences(results: Results) -> Figure:
+    """Draw each method minus the base model with its 95 % interval: a panel a task, and averages.
+
+    All panels share their axes, so that the methods stand in the same row everywhere.
+    """
+    base = base_of(results.study)
+    methods = [name for name in results.study.run if name != base]
+    if base is None or not methods:
+        return sentence("Differences to the base model need a base model and a method.")
+    drawn = [
+        (group, benchmark, task)
+        for group in results.groups
+        for benchmark in BENCHMARKS
+        if group in results.scored(benchmark)
+        for task in _shown(results, group, benchmark, base)
+    ]
+    if not drawn:
+        return sentence("No accuracy was scored in this study.")
+    shared = {"sharex": True, "sharey": True}
+    figure, panels = grid(len(drawn), 3, 3.0, 0.75 + 0.2 * len(methods), **shared)
+    groups = [group for group, _, _ in drawn]
+    for panel, place, (group, benchmark, task) in zip(panels, titles(groups), drawn, strict=True):
+        panel.axvline(0, color="black", linewidth=0.8)
+        for row, method in enumerate(methods):
+            paired = difference(results, group, benchmark, method, base, task)
+            colour, marker = styles(results.study)[method]
+            panel.plot(100 * paired.difference, row, marker, color=colour, markersize=6)
+            panel.plot([100 * paired.low, 100 * paired.high], [row, row], color=colour, lw=1.4)
+        name = task or f"{benchmark}: average"
+        panel.set_title(name if len(set(groups)) == 1 else f"{place}: {name}")
+        panel.set_ylim(len(methods) - 0.4, -0.6)  # the study's order from above
+        panel.set_yticks(range(len(methods)), methods)
+        panel.grid(axis="x", linewidth=0.4, color="#cccccc")
+        panel.set_axisbelow(True)
+    figure.supxlabel(f"points of accuracy above {base}, 95 % interval", fontsize=9)
+    return figure
+
+
+def _shown(results: Results, group: Group, benchmark: str, base: str) -> list[Any]:
+    """The tasks and their average (None); the average alone where the tasks are too many."""
+    tasks = list(results.of(*group, base)[0].benchmarks[benchmark]["tasks"])
+    if len(tasks) == 1:
+        return tasks
+    return [*tasks, None] if len(tasks) <= MOST_COLUMNS else [None]

@@ -1,0 +1,42 @@
+"""All tables of a study, each as CSV (raw numbers), Markdown and LaTeX.
+
+Run as: `owlore tables --study STUDY.yaml`, or `snakemake --cores all tables`.
+"""
+
+from pathlib import Path
+
+from owlore.config import Study
+from owlore.cost_tables import efficiency_table, memory_table
+from owlore.evidence_tables import claims_table, significance_table
+from owlore.files import write_text
+from owlore.mtbench_table import mtbench_table
+from owlore.results import Results, load
+from owlore.score_tables import accuracy_table
+from owlore.table_formats import Table, to_csv, to_latex, to_markdown
+
+FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+
+
+def write_tables(study: Study, root: Path) -> None:
+    """Write `root`/tables/{name}.{csv,md,tex}; a table with nothing to show says so.
+
+    Raises:
+        BadInput: a result file is missing.
+        OwloreError: the result files contradict each other.
+    """
+    for table in make_tables(load(study, root)):
+        for ending, write in FORMATS.items():
+            write_text(root / "tables" / f"{table.name}.{ending}", write(table))
+
+
+def make_tables(results: Results) -> list[Table]:
+    """Return every table of the study, in the order of the report."""
+    return [
+        claims_table(results),
+        accuracy_table(results, "commonsense"),
+        accuracy_table(results, "mmlu"),
+        mtbench_table(results),
+        significance_table(results),
+        efficiency_table(results),
+        memory_table(results),
+    ]

@@ -1,0 +1,285 @@
+"""Tables: the CSV holds the inputs, the printed ones mark and warn honestly (numbers made up)."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_results import MINI_TRACK, fake_study, paper_like_study, write_fake_results
+
+from owlore.comparisons import difference, discordance
+from owlore.results import load
+from owlore.stats import holm
+from owlore.table_formats import Column, Table, Value, number, to_csv, to_latex, to_markdown
+from owlore.tables import make_tables, write_tables
+
+NAMES = {"commonsense", "mmlu", "mtbench", "efficiency", "memory", "significance", "claims"}
+GROUP = ("mini", "tiny_model")
+
+
+def tables_of(study, root: Path) -> dict[str, Table]:
+    return {table.name: table for table in make_tables(load(study, root))}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    root, study = tmp_path_factory.mktemp("one"), fake_study()
+    write_fake_results(study, root)
+    write_tables(study, root)
+    return study, root, load(study, root)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory):
+    """Three seeds, two models, and a second track with MT-Bench alone."""
+    root = tmp_path_factory.mktemp("many")
+    chat = {key: MINI_TRACK[key] for key in ("train", "mtbench")}
+    study = fake_study(
+        seeds=[0, 1, 2],
+        run=["base", "full", "owlore"],
+        models={"m1": {"path": "a"}, "m_2": {"path": "b"}},
+        tracks={"mini": MINI_TRACK, "chat": chat},
+    )
+    write_fake_results(study, root)
+    return study, root, load(study, root)
+
+
+def read(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / "tables" / f"{name}.csv", keep_default_na=True)
+
+
+def test_every_table_in_every_format_with_every_method(made):
+    study, root, _ = made
+    assert {path.name for path in (root / "tables").iterdir()} == {
+        f"{name}.{ending}" for name in NAMES for ending in ("csv", "md", "tex")
+    }
+    for name in ("commonsense", "mmlu", "mtbench", "efficiency"):
+        assert list(read(root, name)["method"]) == study.run
+        for ending in ("md", "tex"):
+            text = (root / "tables" / f"{name}.{ending}").read_text()
+            assert all(method in text for method in study.run)
+
+
+def test_csv_holds_the_inputs_exactly(made):
+    _, root, results = made
+    for benchmark in ("commonsense", "mmlu"):
+        rows = read(root, benchmark).set_index("method")
+        for entry in results.cells:
+            row, scored = rows.loc[entry.cell.method], entry.benchmarks[benchmark]
+            assert row["average"] == scored["average"]
+            assert row["average_stderr"] == scored["average_stderr"]
+            for task, score in scored["tasks"].items():
+                assert row[task] == score["value"]
+                assert row[f"{task}_stderr"] == score["stderr"]
+                assert row[f"{task}_n"] == score["n"]
+    judged = read(root, "mtbench").set_index("method")
+    costs = read(root, "efficiency").set_index("method")
+    for entry in results.cells:
+        scores, finetune = entry.benchmarks["mtbench"], entry.finetune
+        assert judged.loc[entry.cell.method, "overall"] == scores["overall"]
+        assert judged.loc[entry.cell.method, "failed"] == scores["failed"]
+        for key in ("seconds", "optimizer_bytes", "trainable_parameters", "checkpoint_bytes"):
+            assert costs.loc[entry.cell.method, key] == finetune[key]
+    assert np.isnan(costs.loc["base", "peak_bytes"])
+    simulated = read(root, "memory").set_index("method")["peak_gib"]
+    for method, peak in simulated.items():
+        assert costs.loc[method, "simulated_peak_gib"] == peak
+
+
+def test_printed_numbers_are_the_csv_rounded(made):
+    _, root, results = made
+    text = (root / "tables" / "commonsense.md").read_text()
+    score = results.of(*GROUP, "owlore")[0].benchmarks["commonsense"]
+    printed = f"{100 * score['average']:.1f} ± {100 * score['average_stderr']:.1f}"
+    line = next(line for line in text.splitlines() if line.startswith("| owlore |"))
+    assert printed in line
+
+
+def test_significance_is_the_stats_with_holm_inside_each_family(made):
+    study, root, results = made
+    rows = read(root, "significance")
+    assert set(zip(rows["method"], rows["reference"], strict=True)) == {
+        (method, reference)
+        for reference in ("base", "full")
+        for method in study.run
+        if method not in ("base", reference)
+    }
+    for (benchmark, reference), family in rows.groupby(["benchmark", "reference"]):
+        ps = []
+        for _, row in family.iterrows():
+            paired = difference(results, GROUP, benchmark, row["method"], reference)
+            ps.append(paired.p_value)
+            assert row["difference"] == paired.difference
+            assert (row["low"], row["high"]) == (paired.low, paired.high)
+            counts = discordance(results, GROUP, benchmark, row["method"], reference, 0)
+            assert (row["only_method"], row["only_reference"], row["p_mcnemar"]) == counts
+        assert list(family["p_holm"]) == holm(ps)
+        for verdict, p_holm, d in family[["verdict", "p_holm", "difference"]].to_numpy():
+            assert verdict == ("=" if p_holm >= 0.05 else "better" if d > 0 else "worse")
+    assert "mtbench" not in set(rows["benchmark"])  # a plumbing check is not tested
+
+
+def test_seeds_are_not_pooled_for_mcnemar(many):
+    _, _, results = many
+    table = next(table for table in make_tables(results) if table.name == "significance")
+    together = [record for record in table.records if record["seeds"] == "0 1 2"]
+    alone = [record for record in table.records if record["seeds"] in ("0", "1", "2")]
+    assert len(alone) == 3 * len(together) > 0
+    assert all(record["p_mcnemar"] is None and record["p_holm"] is not None for record in together)
+    assert all(record["p_mcnemar"] is not None and record["p_holm"] is None for record in alone)
+    assert any("conditional on these seeds" in note for note in table.notes)
+
+
+def test_several_seeds_models_and_tracks(many):
+    study, _, results = many
+    tables = {table.name: table for table in make_tables(results)}
+    accuracy = tables["commonsense"]
+    assert [column.label for column in accuracy.columns][:2] == ["model", "method"]
+    assert len(accuracy.rows) == len(study.models) * len(study.run)
+    assert [column.label for column in tables["mtbench"].columns][:3] == [
+        "track",
+        "model",
+        "method",
+    ]
+    record = next(r for r in accuracy.records if (r["model"], r["method"]) == ("m_2", "owlore"))
+    values = [
+        entry.benchmarks["commonsense"]["average"] for entry in results.of("mini", "m_2", "owlore")
+    ]
+    assert record["average"] == pytest.approx(np.mean(values))
+    assert record["average_seed_sd"] == pytest.approx(np.std(values, ddof=1))
+    assert record["seeds"] == "0 1 2"
+    base = next(r for r in accuracy.records if (r["model"], r["method"]) == ("m_2", "base"))
+    assert base["average_seed_sd"] is None
+    row = accuracy.rows[accuracy.records.index(record)]
+    assert "(sd " in row[-1].text
+    assert len(tables["efficiency"].records) == len(study.cells())
+
+
+def test_error_over_questions_with_seeds_is_that_of_the_questions_mean(many):
+    _, root, results = many
+    table = next(table for table in make_tables(results) if table.name == "mmlu")
+    record = next(r for r in table.records if (r["model"], r["method"]) == ("m1", "full"))
+    means = np.mean(
+        [
+            pd.read_parquet(root / f"mini/m1/full/seed{seed}/samples/mmlu.parquet")["correct"]
+            for seed in (0, 1, 2)
+        ],
+        axis=0,
+    )
+    assert record["average_stderr"] == pytest.approx(means.std(ddof=1) / np.sqrt(len(means)))
+
+
+def test_bold_only_for_a_clear_winner(tmp_path: Path):
+    study = fake_study(run=["base", "full", "owlore"])
+    write_fake_results(study, tmp_path / "tied", skill={"base": 0.4, "full": 0.4, "owlore": 0.4})
+    write_fake_results(study, tmp_path / "won", skill={"base": -3, "full": 0, "owlore": 4})
+    tied = tables_of(study, tmp_path / "tied")["commonsense"]
+    assert "**" not in to_markdown(tied)
+    assert "textbf" not in to_latex(tied)
+    assert {row[-1].mark for row in tied.rows} == {"tie"}
+    assert to_markdown(tied).count(" = |") >= 3
+    won = tables_of(study, tmp_path / "won")["commonsense"]
+    assert [row[-1].mark for row in won.rows] == ["", "", "best"]
+    line = next(x for x in to_markdown(won).splitlines() if x.startswith("| owlore"))
+    assert line.endswith("** |")
+    assert "\\textbf{" in to_latex(won)
+
+
+def test_what_the_study_has_not_is_said(tmp_path: Path):
+    track = {key: MINI_TRACK[key] for key in ("train", "commonsense")}
+    study = fake_study(run=["lora"], tracks={"mini": track})
+    write_fake_results(study, tmp_path, memory=False)
+    write_tables(study, tmp_path)
+    for name, said in (
+        ("mmlu", "No track of this study is scored on mmlu"),
+        ("mtbench", "No track of this study is scored on mtbench"),
+        ("memory", "No memory was simulated"),
+        ("significance", "no base model"),
+    ):
+        for ending in ("csv", "md", "tex"):
+            assert said in (tmp_path / "tables" / f"{name}.{ending}").read_text()
+    assert "peak GiB (simulated)" not in (tmp_path / "tables" / "efficiency.md").read_text()
+
+
+def test_footnotes_tell_what_the_reader_must_know(made):
+    _, root, _ = made
+    for ending in ("md", "tex"):
+        scores = (root / "tables" / f"commonsense.{ending}").read_text()
+        assert "lm-eval 0.0.1, 0-shot, test split" in scores
+        assert "1 training seed (0)" in scores
+        assert "(n = 80)" in scores
+        assert "Not comparable with the paper" in scores
+        judge = (root / "tables" / f"mtbench.{ending}").read_text()
+        assert "Judge: " in judge
+        assert "plumbing check" in judge
+        assert "Not comparable with the paper" in judge
+        assert (
+            "conditional on this one seed"
+            in (root / "tables" / f"significance.{ending}").read_text()
+        )
+
+
+def test_a_real_judge_on_the_papers_model_is_tested_and_marked(tmp_path: Path):
+    study = paper_like_study(run=["base", "full", "owlore"])
+    write_fake_results(study, tmp_path, skill={"owlore": 30})
+    tables = tables_of(study, tmp_path)
+    assert any(record["benchmark"] == "mtbench" for record in tables["significance"].records)
+    assert [row[1].mark for row in tables["mtbench"].rows] == ["", "", "best"]
+    for name in ("commonsense", "mmlu", "mtbench"):
+        assert not any("Not comparable" in note for note in tables[name].notes)
+        assert not any("plumbing" in note for note in tables[name].notes)
+
+
+def test_writing_twice_gives_the_same_bytes(made, tmp_path: Path):
+    study, root, _ = made
+    write_fake_results(study, tmp_path)
+    write_tables(study, tmp_path)
+    for path in (root / "tables").iterdir():
+        assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes()
+
+
+NASTY = r"a_b|c & 50% $x$ #1 {y} ~ ^ \n <script> *bold* `code` [link]"
+
+
+def nasty_table() -> Table:
+    return Table(
+        "nasty",
+        NASTY,
+        [Column(NASTY, "text"), Column("value")],
+        [[Value(NASTY), number(-0.04)]],
+        [NASTY],
+        [{"name": NASTY, "value": 0.1 + 0.2}],
+    )
+
+
+def test_latex_special_characters_are_escaped():
+    text = to_latex(nasty_table())
+    escaped = (
+        r"a\_b\textbar{}c \& 50\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} "
+        r"\textbackslash{}n \textless{}script\textgreater{}"
+    )
+    assert text.count(escaped) == 4
+    row = next(line for line in text.splitlines() if line.endswith(r"0.0 \\"))
+    assert row.replace(r"\&", "").count("&") == 1  # two columns
+
+
+def test_markdown_special_characters_are_escaped():
+    text = to_markdown(nasty_table())
+    assert text.count(r"a\_b\|c &amp; 50% \$x\$ \#1 \{y\} \~ ^ \\n &lt;script&gt; \*bold\*") == 4
+    assert "<script>" not in text
+    row = next(line for line in text.splitlines() if line.endswith("0.0 |"))
+    assert row.replace(r"\|", "").count("|") == 3  # two columns
+
+
+def test_csv_is_exact_and_quotes():
+    rows = list(csv.DictReader(io.StringIO(to_csv(nasty_table()))))
+    assert rows == [{"name": NASTY, "value": repr(0.1 + 0.2)}]
+
+
+def test_numbers_are_printed_for_people():
+    assert number(1234567.8, 1).text == "1,234,567.8"
+    assert number(-3.25, 1).text == "−3.2"
+    assert number(-0.01, 1).text == "0.0"
+    assert number(None).text == "–"
