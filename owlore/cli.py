@@ -87,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(commands.check)
     sub.add_argument("study", metavar="STUDY.yaml")
-    sub.add_argument("--write", **folder, help="write study.json and manifest.json into DIR")
     sub.add_argument("--results", **folder, default=Path("results"))
     sub.add_argument("--resources", **folder, default=Path("resources"))
 

@@ -28,20 +28,17 @@ from owlore.errors import BadInput
 def check(options: argparse.Namespace) -> None:
     """Validate a study and say what it would run; load no model."""
     from owlore import planning
+    from owlore.fit import check_models
 
-    if options.study.startswith("{"):
-        study = check_study(_yaml_or_json("STUDY", options.study))
-    else:
-        study = load_study(Path(options.study))
-    if options.write is not None:
-        planning.write_study(study, options.write)
-    else:
-        print(planning.describe(study, options.results / study.study, options.resources))
+    study = load_study(Path(options.study))
+    check_models(study, options.resources)
+    print(planning.describe(study, options.results / study.study, options.resources))
 
 
 def assets(options: argparse.Namespace) -> None:
     """Download the study's archives and check their hashes."""
     from owlore.assets import fetch
+    from owlore.files import write_text
 
     study = _study(options)
     names = list(study.archives) if options.only is None else [options.only]
@@ -49,12 +46,16 @@ def assets(options: argparse.Namespace) -> None:
         if name not in study.archives:
             raise BadInput(f"--only: {name!r}: allowed {', '.join(study.archives) or 'none'}")
         path = fetch(name, study.archives[name], options.output)
+        receipt = f"{study.archives[name].sha256}  {path.name}\n"
+        write_text(path.with_name(f"{path.name}.sha256"), receipt)  # as sha256sum writes it
         print(f"assets: {path} is there and has the right hash", flush=True)
 
 
 def model(options: argparse.Namespace) -> None:
     """Save a base model as a plain checkpoint."""
     from owlore import models
+    from owlore.files import read_json
+    from owlore.fit import check_cells
 
     study = _study(options)
     if options.model_name not in study.models:
@@ -62,11 +63,7 @@ def model(options: argparse.Namespace) -> None:
     source = study.models[options.model_name]
     filename = study.archives[source.archive].filename if source.archive else None
     models.build(options.model_name, source, options.archives, filename, options.output)
-    config = models.read_config(options.output)
-    for cell in study.cells():
-        if cell.model == options.model_name:
-            method = study.method(cell.method, cell.track, cell.model)
-            models.check_method(config, method, f"methods.{cell.method}")
+    check_cells(study, options.model_name, read_json(options.output / "model.json"))
     print(f"model {options.model_name}: saved in {options.output}", flush=True)
 
 

@@ -26,6 +26,7 @@ from owlore.files import (
     write_json,
     write_jsonl,
 )
+from owlore.fit import check_method
 from owlore.methods import trainable_model
 from owlore.training import CellTrainer
 
@@ -59,7 +60,7 @@ def finetune(
     """
     started, device = provenance.now(), _checked_device(device)
     config = models.read_config(model_dir)
-    models.check_method(config, method, "method")
+    check_method(models.shape(config), method, "method")
     tokenizer = models.load_tokenizer(model_dir)
     examples = data.tokenise(read_jsonl(train_file), tokenizer, method.max_length)
     largest = max(max(example.input_ids) for example in examples)

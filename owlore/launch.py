@@ -25,7 +25,18 @@ from owlore.errors import BadInput
 from owlore.files import read_json
 
 VIEW = "viewStateShareKey=comparison"  # see owlore.tracking
-JOBS = {"assets", "model", "questions", "data", "outliers", "finetune", "evaluate", "answer", "judge", "memory"}
+JOBS = {
+    "assets",
+    "model",
+    "questions",
+    "data",
+    "outliers",
+    "finetune",
+    "evaluate",
+    "answer",
+    "judge",
+    "memory",
+}
 JOBS |= {"tables", "report", "track", "run"}  # commands of ours that write results
 
 

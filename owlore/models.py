@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from owlore.assets import open_member
-from owlore.config import Method, Model
+from owlore.config import Model
 from owlore.errors import BadInput
 from owlore.files import require_free_space, write_json
 
@@ -60,7 +60,7 @@ def build(name: str, model: Model, archives: Path, filename: str | None, output:
             "source": model.model_dump(mode="json", exclude_none=True),
             "weights_sha256": weights_sha256(output),
             "parameters": sum(p.numel() for p in language_model.parameters()),
-            "decoder_layers": len(decoder_layers(language_model)),
+            **shape(language_model.config),
             "architecture": config.get("architectures", [None])[0],
             "bytes": sum(p.stat().st_size for p in output.glob("*.safetensors")),
         },
@@ -147,23 +147,14 @@ def head(model: PreTrainedModel) -> nn.Module | None:
     return found
 
 
-def check_method(config: PretrainedConfig, method: Method, where: str) -> None:
-    """Check what needs the model's shape, before data and training.
-
-    Raises:
-        BadInput: gamma exceeds the decoder layers, or a rank exceeds the hidden size.
-    """
+def shape(config: PretrainedConfig) -> dict[str, Any]:
+    """Return what `owlore.fit` checks methods against."""
     text = config.get_text_config()
-    layers, hidden = text.num_hidden_layers, text.hidden_size
-    if method.gamma is not None and method.gamma > layers:
-        raise BadInput(f"{where}.gamma: {method.gamma}: the model has {layers} decoder layers")
-    for key in ("rank", "r"):
-        rank = getattr(method, key)
-        if rank is not None and rank > hidden:
-            raise BadInput(f"{where}.{key}: {rank}: at most the model's hidden size, {hidden}")
-    limit = getattr(text, "max_position_embeddings", None)
-    if limit is not None and method.max_length > limit:
-        raise BadInput(f"{where}.max_length: {method.max_length}: the model's window is {limit}")
+    return {
+        "decoder_layers": text.num_hidden_layers,
+        "hidden_size": text.hidden_size,
+        "max_position_embeddings": getattr(text, "max_position_embeddings", None),
+    }
 
 
 def read_config(folder_or_file: Path) -> PretrainedConfig:

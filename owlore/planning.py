@@ -37,9 +37,16 @@ def describe(study: Study, root: Path, resources: Path) -> str:
 
 
 def write_study(study: Study, folder: Path) -> None:
-    """Write study.json (the whole study, defaults filled in) and manifest.json into `folder`."""
-    write_json(folder / "manifest.json", provenance.manifest(study))
-    write_json(folder / "study.json", study.model_dump(mode="json"))
+    """Write study.json (the whole study, defaults filled in) and manifest.json into `folder`.
+
+    The workflow does it whenever it starts; files that would say the same are left alone.
+    """
+    manifest = {"started": None, **provenance.manifest(study)}
+    for name, value in (("manifest", manifest), ("study", study.model_dump(mode="json"))):
+        file = folder / f"{name}.json"
+        earlier = read_json(file) if file.exists() else {}
+        if {**earlier, "started": None} != {**value, "started": None}:
+            write_json(file, value)
 
 
 def _training(study: Study, root: Path) -> str:

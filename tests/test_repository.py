@@ -17,6 +17,8 @@ from owlore.schema import text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "workflow/studies").glob("*.yaml"))]
+COMMANDS = {"check", "assets", "model", "questions", "data", "outliers", "finetune", "evaluate"}
+COMMANDS |= {"answer", "judge", "memory", "tables", "report", "track", "schema", "run"}
 LOCK = REPOSITORY / "envs" / "requirements.lock"
 
 

@@ -29,7 +29,7 @@ def cell_jobs(cell: str, *, trained: bool = True) -> set[str]:
 
 
 def test_the_first_run_does_every_stage_once(finished: Workspace):
-    once = ["study", "base_model", "questions", "training_data", "score_layers", "tracking_init"]
+    once = ["archive", "base_model", "questions", "training_data", "score_layers", "tracking_init"]
     expected = {*once, *LAST, *cell_jobs("base/seed0", trained=False)}
     expected |= cell_jobs("full/seed0") | cell_jobs("owlore/seed0")
     assert sorted(finished.first_run) == sorted(expected)
@@ -82,21 +82,21 @@ def test_reordered_keys_train_nothing(copied: Workspace):
 
 def test_a_changed_learning_rate_reruns_that_method_and_the_tables(copied: Workspace):
     copied.study("methods.full.learning_rate", 0.002)
-    assert set(copied.snakemake()) == cell_jobs("full/seed0") | set(LAST) | {"study"}
+    assert set(copied.snakemake()) == cell_jobs("full/seed0") | set(LAST)
 
 
 def test_an_added_seed_runs_only_the_new_cells(copied: Workspace):
     copied.study("seeds", [0, 1])
     ran = set(copied.snakemake())
     new = cell_jobs("full/seed1") | cell_jobs("owlore/seed1")
-    assert ran == new | set(LAST) | {"study", "training_data"}
+    assert ran == new | set(LAST) | {"training_data"}
 
 
 def test_an_added_method_runs_only_its_cells(copied: Workspace):
     lisa = {"trainable": "layers", "sampling": "uniform", "gamma": 1, "interval_steps": 2}
     copied.study("methods.lisa", {**lisa, "learning_rate": 0.001})
     copied.study("run", ["base", "full", "owlore", "lisa"])
-    assert set(copied.snakemake()) == cell_jobs("lisa/seed0") | set(LAST) | {"study"}
+    assert set(copied.snakemake()) == cell_jobs("lisa/seed0") | set(LAST)
 
 
 def test_an_edited_plot_module_trains_nothing(copied: Workspace):

@@ -6,14 +6,17 @@ import re
 from owlore.config import BENCHMARKS, check_study
 from owlore.errors import BadInput
 from owlore.files import canonical_json
+from owlore.fit import check_models
 
 try:
     STUDY = check_study(config, "config")
+    check_models(STUDY, Path("resources"))
 except BadInput as error:
     print(error, file=sys.stderr)
     sys.exit(2)
 
 ROOT = f"results/{STUDY.study}"
+STUDY_FILE = f"{ROOT}/study.json"  # written when the workflow starts
 PACKAGE = Path(workflow.basedir).parent / "owlore"
 if PACKAGE.is_relative_to(Path.cwd()):  # so that a moved repository retrains nothing
     PACKAGE = PACKAGE.relative_to(Path.cwd())
@@ -91,9 +94,9 @@ def archive_name(wildcards):
 
 
 def archive_files(names):
-    return [
-        f"resources/archives/{STUDY.archives[name].filename}" for name in names if name
-    ]
+    """Receipts of verified archives: small files, so that time stamps of big ones do not count."""
+    files = [STUDY.archives[name].filename for name in names if name]
+    return [f"resources/archives/{file}.sha256" for file in files]
 
 
 def model_archives(wildcards):

@@ -10,7 +10,6 @@ rule tables:
         ),
         scores=scores(CELLS, *BENCHMARKS, "mtbench"),
         outliers=outlier_files(),
-        study=f"{ROOT}/study.json",
         source=sources(
             "comparisons.py",
             "cost_tables.py",
@@ -42,17 +41,17 @@ rule tables:
     localrule: True
     conda:
         "../../envs/owlore.yaml"
+    params:
+        study=STUDY_FILE,
+        content=STUDY.model_dump_json(),  # in the file's order, which the tables keep
     shell:
-        "python -m owlore tables --study {input.study} 2> {log}"
+        "python -m owlore tables --study {params.study} 2> {log}"
 
 
 rule report:
     input:
         tables=rules.tables.output.tables,
         figures=rules.tables.output.figures,
-        manifest=f"{ROOT}/manifest.json",
-        receipts=[f"{ROOT}/receipts/{path}.json" for path in CELLS],
-        study=f"{ROOT}/study.json",
         source=sources("report.py", "summary.py", "templates/report.html"),
     output:
         report(
@@ -65,5 +64,8 @@ rule report:
     localrule: True
     conda:
         "../../envs/owlore.yaml"
+    params:
+        study=STUDY_FILE,
+        content=STUDY.model_dump_json(),  # in the file's order, which the tables keep
     shell:
-        "python -m owlore report --study {input.study} 2> {log}"
+        "python -m owlore report --study {params.study} 2> {log}"

@@ -3,8 +3,6 @@
 
 # One job makes the database: two that open a new one at once would break it.
 rule tracking_init:
-    input:
-        study=ancient(f"{ROOT}/study.json"),
     output:
         f"{ROOT}/receipts/init.json",
     log:
@@ -13,17 +11,17 @@ rule tracking_init:
     conda:
         "../../envs/owlore.yaml"
     params:
+        study=STUDY_FILE,
         experiment=STUDY.study,
     shell:
-        "python -m owlore track --study {input.study} --initialise --output {output} 2> {log}"
+        "python -m owlore track --study {params.study} --initialise --output {output} 2> {log}"
 
 
 rule track_cell:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         scores=cell_scores,
-        init=ancient(f"{ROOT}/receipts/init.json"),
-        study=ancient(f"{ROOT}/study.json"),
+        init=f"{ROOT}/receipts/init.json",
     output:
         f"{ROOT}/receipts/{{cell}}.json",
     log:
@@ -32,9 +30,10 @@ rule track_cell:
     conda:
         "../../envs/owlore.yaml"
     params:
+        study=STUDY_FILE,
         cell=cell_json,
     shell:
-        "python -m owlore track --study {input.study} --cell {params.cell:q} "
+        "python -m owlore track --study {params.study} --cell {params.cell:q} "
         "--output {output} 2> {log}"
 
 
@@ -44,7 +43,6 @@ rule track:
     input:
         report=f"{ROOT}/report/index.html",
         receipts=[f"{ROOT}/receipts/{path}.json" for path in CELLS],
-        study=f"{ROOT}/study.json",
     output:
         f"{ROOT}/receipts/study.json",
     log:
@@ -52,5 +50,7 @@ rule track:
     localrule: True
     conda:
         "../../envs/owlore.yaml"
+    params:
+        study=STUDY_FILE,
     shell:
-        "python -m owlore track --study {input.study} --output {output} 2> {log}"
+        "python -m owlore track --study {params.study} --output {output} 2> {log}"

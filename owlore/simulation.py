@@ -1,0 +1,245 @@
+"""Memory of a training step, simulated: no weights, no GPU, any model size.
+
+The model is built from its configuration alone. Its tensors are fake: they have shapes, dtypes and
+storages, but no bytes. One real training step runs on them (our loss, autograd, gradient
+checkpointing, our optimizer), and torch's `MemTracker` adds up the live storages.
+
+The result is what the allocator hands out. A GPU shows more: its context (0.3 to 0.6 GiB), work
+space of its libraries, and fragmentation (a few percent).
+
+Run as: `owlore memory --model DIR_OR_CONFIG.json --method METHOD.yaml --micro-batch 16
+--seqlen 512 --output memory.json`
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from owlore import data, models
+from owlore.config import Method
+from owlore.errors import BadInput
+from owlore.files import write_json
+from owlore.fit import check_method
+from owlore.lowrank import LowRankAdamW
+from owlore.methods import optimizer_groups, trainable_model
+from owlore.provenance import versions
+from owlore.training import answer_loss
+
+GIB = 2**30
+aten = torch.ops.aten
+
+
+def run(model: Path, method: Method, micro_batch: int, seqlen: int, output: Path) -> None:
+    """Simulate a method on a model and write the result.
+
+    Args:
+        model: a checkpoint folder, of which only config.json is read, or that file.
+        method: the method with all defaults filled in.
+        micro_batch: sequences in one forward pass.
+        seqlen: tokens in each.
+        output: JSON file: model, method, micro_batch, seqlen, the keys of `simulate`, seconds,
+            versions.
+
+    Raises:
+        BadInput: see `simulate`, or there is no configuration.
+    """
+    config = models.read_config(model)
+    started = time.perf_counter()
+    split = simulate(config, method, micro_batch, seqlen)
+    write_json(
+        output,
+        {
+            "model": model.parent.name if model.name == "config.json" else model.stem,
+            "method": method.model_dump(mode="json", exclude={"overrides"}),
+            "micro_batch": micro_batch,
+            "seqlen": seqlen,
+            **split,
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": versions(),
+        },
+    )
+    print(f"memory: peak {split['peak_gib']:.2f} GiB, written to {output}", flush=True)
+
+
+def simulate(
+    config: PretrainedConfig, method: Method, micro_batch: int, seqlen: int
+) -> dict[str, float]:
+    """Return the peak memory of one training step, allocated, in GiB, and what it consists of.
+
+    The step is a full batch without padding in which every token is labelled, with all optimizer
+    state in place and every low-rank basis due for its refresh. With `trainable: layers` the layers
+    awake are those that cost most (see `_sleeping_layers`); with `state: keep` all layers have state,
+    as in a long run; offloaded state is elsewhere and does not count.
+
+    Returns:
+        peak_gib and its parts, which add up to it: weights_gib (buffers included), gradients_gib,
+        optimizer_gib, activations_gib (made by the forward pass or its recomputation),
+        temporaries_gib (the rest: gradients of activations, work space of the optimizer, inputs).
+
+    Raises:
+        BadInput: the method trains nothing, or method and sizes do not fit the model.
+    """
+    _check(config, method, seqlen)
+    with torch.device("meta"):  # peft cannot replace modules of fake tensors
+        model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=models.DTYPES[method.precision], attn_implementation="sdpa"
+        )
+        model = trainable_model(model, method)
+    if method.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    batch = _full_batch(method, micro_batch, seqlen)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _materialise(model)
+        with _Tracker():
+            optimizer = optimizer_in_mid_training(model, method)
+        tracker = _Tracker()
+        tracker.track_external(model, optimizer, *batch.values())
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(tracker.track_gradient)
+        with tracker:
+            answer_loss(model, batch, None).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), method.max_grad_norm)
+            optimizer.step()
+    return _split(tracker, optimizer)
+
+
+def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRankAdamW:
+    """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
+    assert method.learning_rate is not None
+    optimizer = LowRankAdamW(
+        optimizer_groups(model, method),
+        lr=method.learning_rate,
+        betas=(method.adam_beta1, method.adam_beta2),
+        eps=method.adam_epsilon,
+        weight_decay=method.weight_decay,
+    )
+    asleep = _sleeping_layers(model, method)
+    if method.state != "keep":
+        _freeze(asleep)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    _freeze(asleep)
+    optimizer.wake(model.parameters())  # every basis is due for its refresh
+    return optimizer
+
+
+class _Tracker(MemTracker):
+    """MemTracker for models with frozen parameters, and the values that fake tensors lack.
+
+    Three questions about values come up in a step; a full batch and finite gradients answer them.
+    """
+
+    def track_gradient(self, parameter: Tensor) -> None:
+        """Count a parameter's gradient as such; a hook, called when it has been accumulated."""
+        assert parameter.grad is not None
+        self._update_and_maybe_create_winfos(parameter.grad, _MemRefType.GRAD)
+
+    def _track_module_params_and_buffers(
+        self, module: nn.Module, install_grad_hooks: bool = True
+    ) -> tuple[int, int]:
+        # Its own hooks fail on frozen parameters; ours are where a gradient will come.
+        return super()._track_module_params_and_buffers(module, install_grad_hooks=False)
+
+    def _update_peak_stats(self, peak_state: Any) -> None:
+        # A peak for each module, which nobody reads here, would take most of the time.
+        for device, now in self._curr_mem_snap.items():
+            if now["Total"] > self._peak_mem.get(device, 0):
+                self._peak_mem[device], self._peak_mem_snap[device] = now["Total"], dict(now)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is aten._local_scalar_dense.default:  # "if all gradients are finite": they are
+            return True
+        if func is aten.index.Tensor:  # hidden[wanted]: every row is wanted
+            tensor, indices = args
+            args = (tensor, [index for mask in indices for index in _as_rows(mask)])
+        return super().__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+def _as_rows(index: Tensor | None) -> list[Tensor | None]:
+    """Replace a mask by as many row numbers as it has entries, one tensor a dimension."""
+    if index is None or index.dtype != torch.bool:
+        return [index]
+    return [torch.zeros(index.numel(), dtype=torch.int64) for _ in range(index.dim())]
+
+
+def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
+    if method.trainable == "none":
+        raise BadInput("method.trainable: none: nothing to simulate; allowed: all, lora, layers")
+    shape = models.shape(config)
+    window = shape["max_position_embeddings"]
+    # The window limits this batch, whatever the method's max_length.
+    check_method({**shape, "max_position_embeddings": None}, method, "method")
+    if window is not None and seqlen > window:
+        raise BadInput(f"--seqlen: {seqlen}: the model's window is {window}")
+    if seqlen < 2:
+        raise BadInput(f"--seqlen: {seqlen}: at least 2, the first token predicts the second")
+
+
+def _full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
+    """Return a batch, not fake, as training makes it of examples that are all `seqlen` long."""
+    examples = [data.Example([0] * seqlen, [0] * seqlen)] * micro_batch
+    if method.padding_free:
+        return data.flat_batch(examples)
+    batch = data.padded_batch(examples, pad_token_id=0)
+    # Whether a mask masks anything is asked of real tensors only; a bool goes through as it is.
+    return batch | {"attention_mask": batch["attention_mask"].bool()}
+
+
+def _materialise(model: nn.Module) -> None:
+    """Turn meta tensors into fake CPU tensors; tied weights stay tied, frozen ones frozen."""
+    made: dict[Tensor, Tensor] = {}
+    for module in model.modules():
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, tensor in own:
+            if tensor not in made:
+                empty = torch.empty_like(tensor, device="cpu", requires_grad=False)
+                made[tensor] = (
+                    nn.Parameter(empty, requires_grad=tensor.requires_grad)
+                    if isinstance(tensor, nn.Parameter)
+                    else empty
+                )
+            setattr(module, name, made[tensor])
+
+
+def _sleeping_layers(model: PreTrainedModel, method: Method) -> list[nn.Module]:
+    """Return the decoder layers that do not train, so that the others cost most of all draws.
+
+    The backward pass reaches the last layers first: their gradients lie beside all activations. If
+    the embeddings are frozen, only a first layer that is awake makes it go all the way.
+    """
+    layers = list(models.decoder_layers(model))
+    sleeping = len(layers) - (len(layers) if method.gamma is None else method.gamma)
+    first = 0 if method.train_embeddings else 1
+    return layers[first : first + sleeping]
+
+
+def _freeze(layers: list[nn.Module]) -> None:
+    for layer in layers:
+        layer.requires_grad_(False)
+
+
+def _split(tracker: _Tracker, optimizer: LowRankAdamW) -> dict[str, float]:
+    """Return the tracker's peak by kind, in GiB."""
+    (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+    # The tracker counts all that is made during the optimizer's step as its state.
+    state = min(snapshot[_MemRefType.OPT], optimizer.state_bytes())
+    parts = {
+        "weights_gib": snapshot[_MemRefType.PARAM] + snapshot[_MemRefType.BUFFER],
+        "gradients_gib": snapshot[_MemRefType.GRAD],
+        "optimizer_gib": state,
+        "activations_gib": snapshot[_MemRefType.ACT],
+    }
+    parts["temporaries_gib"] = snapshot["Total"] - sum(parts.values())
+    return {"peak_gib": snapshot["Total"] / GIB} | {k: v / GIB for k, v in parts.items()}
