@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OwloreError as error:
         print(f"owlore {options.name}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno == errno.ENOSPC:
             print(f"owlore {options.name}: {error.filename}: the disk is full", file=sys.stderr)
