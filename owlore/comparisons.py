@@ -7,7 +7,7 @@ With several seeds the correctness of a question is averaged over them first, so
 conditional on these seeds; see `owlore.stats`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -88,8 +88,9 @@ def difference(
     reference: str,
     task: str | None = None,
     seed: int | None = None,
+    tasks: Collection[str] | None = None,
 ) -> PairedDifference:
-    """Compare `method` minus `reference` on one task, or on the average of all (`task` None).
+    """Compare `method` minus `reference` on one task, on some, or on the average of all.
 
     Accuracies are fractions; MT-Bench is in points of its 1 to 10 scale, over the turns that were
     scored for both. `seed` picks one seed; else both are averaged over their seeds.
@@ -97,20 +98,23 @@ def difference(
     return _paired(
         answers(results, group, method, benchmark),
         answers(results, group, reference, benchmark),
-        task,
+        tasks if task is None else [task],
         seed,
     )
 
 
 def _paired(
-    first: Answers, second: Answers, task: str | None = None, seed: int | None = None
+    first: Answers,
+    second: Answers,
+    tasks: Collection[str] | None = None,
+    seed: int | None = None,
 ) -> PairedDifference:
     if not np.array_equal(first.cluster, second.cluster):
         raise OwloreError("two methods of a group answered different questions")
     a, b = _over_seeds(first, seed), _over_seeds(second, seed)
     use = np.isfinite(a) & np.isfinite(b)
-    if task is not None:
-        use &= first.task == task
+    if tasks is not None:
+        use &= np.isin(first.task, list(tasks))
     if not use.any():
         nan = float("nan")
         return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0)
@@ -125,11 +129,29 @@ def _over_seeds(one: Answers, seed: int | None) -> NDArray[np.float64]:
 
 
 def discordance(
-    results: Results, group: Group, benchmark: str, method: str, reference: str, seed: int
+    results: Results,
+    group: Group,
+    benchmark: str,
+    method: str,
+    reference: str,
+    seed: int,
+    tasks: Collection[str] | None = None,
 ) -> tuple[int, int, float]:
     """Count, for one seed, what only `method` and only `reference` got right, and McNemar's p."""
-    pair = (answers(results, group, name, benchmark) for name in (method, reference))
-    return mcnemar_exact(*(_over_seeds(one, seed) for one in pair))
+    pair = [answers(results, group, name, benchmark) for name in (method, reference)]
+    use = np.isin(pair[0].task, list(set(pair[0].task) if tasks is None else tasks))
+    return mcnemar_exact(*(_over_seeds(one, seed)[use] for one in pair))
+
+
+def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], list[str]]:
+    """Split a benchmark's tasks into those whose questions the track trains on, and the controls.
+
+    A task counts as trained when the mixture has a pool of its name (other questions of the same
+    kind).
+    """
+    block, mixture = getattr(study.tracks[track], benchmark), study.tracks[track].train
+    tasks = list(block.tasks) if block is not None else []
+    return [t for t in tasks if t in mixture], [t for t in tasks if t not in mixture]
 
 
 def standing(
@@ -143,7 +165,8 @@ def standing(
     methods = results.study.run
     every = {method: answers(results, group, method, benchmark) for method in methods}
     pairs = list(combinations(methods, 2))
-    compared = [_paired(every[a], every[b], task) for a, b in pairs]
+    wanted = None if task is None else [task]
+    compared = [_paired(every[a], every[b], wanted) for a, b in pairs]
     adjusted = dict(
         zip(map(frozenset, pairs), holm([pair.p_value for pair in compared]), strict=True)
     )

@@ -3,7 +3,16 @@
 import math
 from typing import Any
 
-from owlore.comparisons import LEVEL, Group, base_of, difference, discordance, full_of, judged
+from owlore.comparisons import (
+    LEVEL,
+    Group,
+    base_of,
+    difference,
+    discordance,
+    full_of,
+    judged,
+    trained_tasks,
+)
 from owlore.config import BENCHMARKS
 from owlore.paper import Claim, claims
 from owlore.results import Results
@@ -28,13 +37,15 @@ def significance_table(results: Results) -> Table:
         if benchmark != "mtbench" or judged(results, group)
         for reference in (base_of(results.study), full_of(results.study))
         if reference is not None
-        for record in _family(results, group, benchmark, reference)
+        for part, tasks in _parts(results, group, benchmark).items()
+        for record in _family(results, group, benchmark, reference, part, tasks)
     ]
     if not records:
         note = "The study has no base model and no full fine-tuning to compare with, or no scores."
         return Table("significance", title, notes=[note])
     groups = [(record["track"], record["model"]) for record in records]
-    columns = [*lead_columns(groups), Column("benchmark", "text"), Column("method", "text")]
+    columns = [*lead_columns(groups), Column("benchmark", "text"), Column("tasks", "text")]
+    columns += [Column("method", "text")]
     columns += [Column("against", "text"), Column("difference"), Column("95 % interval")]
     columns += [Column("verdict", "text"), Column("Holm p"), Column("paired p")]
     columns += [Column("McNemar p"), Column("only it / only other right"), Column("n")]
@@ -48,28 +59,48 @@ def significance_table(results: Results) -> Table:
     )
 
 
-def _family(results: Results, group: Group, benchmark: str, reference: str) -> list[dict[str, Any]]:
-    """The rows of one family: every method against `reference`."""
+def _parts(results: Results, group: Group, benchmark: str) -> dict[str, list[str] | None]:
+    """What is compared: all tasks, and apart those that the track trains on and the controls."""
+    parts: dict[str, list[str] | None] = {"all": None}
+    if benchmark in BENCHMARKS:
+        trained, controls = trained_tasks(results.study, group[0], benchmark)
+        if trained and controls:
+            parts |= {"trained": trained, "untrained": controls}
+    return parts
+
+
+def _family(
+    results: Results,
+    group: Group,
+    benchmark: str,
+    reference: str,
+    part: str,
+    tasks: list[str] | None,
+) -> list[dict[str, Any]]:
+    """The rows of one family: every method against `reference` on these tasks."""
     base = base_of(results.study)
     methods = [name for name in results.study.run if name not in (reference, base)]
-    compared = [difference(results, group, benchmark, name, reference) for name in methods]
+    compared = [
+        difference(results, group, benchmark, name, reference, tasks=tasks) for name in methods
+    ]
     adjusted = holm([paired.p_value for paired in compared])
     records = []
     for method, paired, p_holm in zip(methods, compared, adjusted, strict=True):
         seeds = [entry.cell.seed or 0 for entry in results.of(*group, method)]
         where = {"track": group[0], "model": group[1], "benchmark": benchmark}
+        where |= {"tasks": part}
         where |= {"method": method, "reference": reference}
         verdict = "=" if p_holm >= LEVEL else "better" if paired.difference > 0 else "worse"
         together = {"p_holm": p_holm, "verdict": verdict}
         single = {}
         if benchmark != "mtbench" and len(seeds) == 1:
-            single = _mcnemar(results, group, benchmark, method, reference, seeds[0])
+            single = _mcnemar(results, group, benchmark, method, reference, seeds[0], tasks)
         listed = " ".join(map(str, seeds))
         records.append(_numbers(where, listed, paired) | single | together)
         for seed in seeds if len(seeds) > 1 else []:
-            alone = difference(results, group, benchmark, method, reference, seed=seed)
+            alone = difference(results, group, benchmark, method, reference, seed=seed, tasks=tasks)
             counts = (
-                _mcnemar(results, group, benchmark, method, reference, seed)
+                _mcnemar(results, group, benchmark, method, reference, seed, tasks)
                 if benchmark != "mtbench"
                 else {}
             )
@@ -89,9 +120,15 @@ def _numbers(where: dict[str, Any], seeds: str, paired: PairedDifference) -> dic
 
 
 def _mcnemar(
-    results: Results, group: Group, benchmark: str, method: str, reference: str, seed: int
+    results: Results,
+    group: Group,
+    benchmark: str,
+    method: str,
+    reference: str,
+    seed: int,
+    tasks: list[str] | None,
 ) -> dict[str, Any]:
-    counts = discordance(results, group, benchmark, method, reference, seed)
+    counts = discordance(results, group, benchmark, method, reference, seed, tasks)
     return dict(zip(("only_method", "only_reference", "p_mcnemar"), counts, strict=True))
 
 
@@ -100,7 +137,7 @@ def _printed(record: dict[str, Any]) -> list[Value]:
     scale, digits = (100, 1) if points else (1, 2)
     pair = (record["only_method"], record["only_reference"])
     return [
-        *(Value(record[key]) for key in ("benchmark", "method", "reference")),
+        *(Value(record[key]) for key in ("benchmark", "tasks", "method", "reference")),
         signed(record["difference"], scale, digits),
         interval(record["low"], record["high"], scale, digits),
         Value(record["verdict"] or ""),
@@ -137,8 +174,9 @@ def _significance_notes(results: Results) -> list[str]:
         "Differences of averages over tasks, in points (per cent of questions; MT-Bench: points of "
         "10), method minus reference on the same questions. Interval and paired p: t distribution, "
         "cluster-robust standard error stratified by task (Miller 2024).",
-        "Holm p: adjusted within one benchmark and reference. Verdict at 5 %: better, worse, or = "
-        "(no difference shown, which is not the same as shown to be equal).",
+        "Trained: tasks whose kind of question the track trains on; untrained: the controls.",
+        "Holm p: adjusted within one benchmark, set of tasks and reference. Verdict at 5 %: "
+        "better, worse, or = (no difference shown, which is not the same as shown to be equal).",
         "McNemar: exact, over all questions as if independent and weighing the same; a second "
         "look, not the verdict.",
     ]

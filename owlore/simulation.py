@@ -11,6 +11,7 @@ Run as: `owlore memory --model DIR_OR_CONFIG.json --method METHOD.yaml --micro-b
 --seqlen 512 --output memory.json`
 """
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,9 @@ def simulate(
     """Return the peak memory of one training step, allocated, in GiB, and what it consists of.
 
     The step is a full batch without padding in which every token is labelled, with all optimizer
-    state in place and every low-rank basis due for its refresh. With `trainable: layers` the layers
-    awake are those that cost most (see `_sleeping_layers`); with `state: keep` all layers have state,
-    as in a long run; offloaded state is elsewhere and does not count.
+    state in place and every low-rank basis due for its refresh. With `trainable: layers` the draw is
+    the costliest (see `_sleeping_layers`); with `state: keep` all layers have state, as after many
+    draws; offloaded state is elsewhere and does not count.
 
     Returns:
         peak_gib and its parts, which add up to it: weights_gib (buffers included), gradients_gib,
@@ -88,7 +89,9 @@ def simulate(
     _check(config, method, seqlen)
     with torch.device("meta"):  # peft cannot replace modules of fake tensors
         model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=models.DTYPES[method.precision], attn_implementation="sdpa"
+            copy.deepcopy(config),  # building a model writes into its configuration
+            dtype=models.DTYPES[method.precision],
+            attn_implementation="sdpa",
         )
         model = trainable_model(model, method)
     if method.gradient_checkpointing:
@@ -96,15 +99,17 @@ def simulate(
     batch = _full_batch(method, micro_batch, seqlen)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _materialise(model)
-        with _Tracker():
+        with _Tracker():  # for its answers alone
             optimizer = optimizer_in_mid_training(model, method)
         tracker = _Tracker()
         tracker.track_external(model, optimizer, *batch.values())
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(tracker.track_gradient)
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    tracker.track_gradient
+                )
         with tracker:
-            answer_loss(model, batch, None).backward()
+            answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), method.max_grad_norm)
             optimizer.step()
     return _split(tracker, optimizer)

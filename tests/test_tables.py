@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from fake_results import MINI_TRACK, fake_study, paper_like_study, write_fake_results
 
-from owlore.comparisons import difference, discordance
+from owlore.comparisons import difference, discordance, trained_tasks
 from owlore.results import load
 from owlore.stats import holm
 from owlore.table_formats import Column, Table, Value, number, to_csv, to_latex, to_markdown
@@ -106,14 +106,18 @@ def test_significance_is_the_stats_with_holm_inside_each_family(made):
         for method in study.run
         if method not in ("base", reference)
     }
-    for (benchmark, reference), family in rows.groupby(["benchmark", "reference"]):
+    assert set(rows["tasks"]) == {"all", "trained", "untrained"}
+    for (benchmark, part, reference), family in rows.groupby(["benchmark", "tasks", "reference"]):
+        trained, controls = trained_tasks(study, "mini", benchmark)
+        tasks = {"all": None, "trained": trained, "untrained": controls}[part]
         ps = []
         for _, row in family.iterrows():
-            paired = difference(results, GROUP, benchmark, row["method"], reference)
+            pair = (row["method"], reference)
+            paired = difference(results, GROUP, benchmark, *pair, tasks=tasks)
             ps.append(paired.p_value)
             assert row["difference"] == paired.difference
             assert (row["low"], row["high"]) == (paired.low, paired.high)
-            counts = discordance(results, GROUP, benchmark, row["method"], reference, 0)
+            counts = discordance(results, GROUP, benchmark, *pair, 0, tasks)
             assert (row["only_method"], row["only_reference"], row["p_mcnemar"]) == counts
         assert list(family["p_holm"]) == holm(ps)
         for verdict, p_holm, d in family[["verdict", "p_holm", "difference"]].to_numpy():
