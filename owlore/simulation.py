@@ -74,9 +74,9 @@ def simulate(
     """Return the peak memory of one training step, allocated, in GiB, and what it consists of.
 
     The step is a full batch without padding in which every token is labelled, with all optimizer
-    state in place and every low-rank basis due for its refresh. With `trainable: layers` the draw is
-    the costliest (see `_sleeping_layers`); with `state: keep` all layers have state, as after many
-    draws; offloaded state is elsewhere and does not count.
+    state in place and every low-rank basis due for its refresh. With `trainable: layers` the draw
+    is the costliest (see `_sleeping_layers`); with `state: keep` all layers have state, as after
+    many draws; offloaded state is elsewhere and does not count.
 
     Returns:
         peak_gib and its parts, which add up to it: weights_gib (buffers included), gradients_gib,
@@ -87,15 +87,7 @@ def simulate(
         BadInput: the method trains nothing, or method and sizes do not fit the model.
     """
     _check(config, method, seqlen)
-    with torch.device("meta"):  # peft cannot replace modules of fake tensors
-        model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            copy.deepcopy(config),  # building a model writes into its configuration
-            dtype=models.DTYPES[method.precision],
-            attn_implementation="sdpa",
-        )
-        model = trainable_model(model, method)
-    if method.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+    model = _meta_model(config, method)
     batch = _full_batch(method, micro_batch, seqlen)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _materialise(model)
@@ -125,23 +117,24 @@ def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRank
         eps=method.adam_epsilon,
         weight_decay=method.weight_decay,
     )
-    asleep = _sleeping_layers(model, method)
-    if method.state != "keep":
-        _freeze(asleep)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    _freeze(asleep)
+    for layer in _sleeping_layers(model, method):
+        layer.requires_grad_(False)
+        if method.state != "keep":  # offloaded state is elsewhere, as good as dropped
+            optimizer.sleep(layer.parameters())
     optimizer.wake(model.parameters())  # every basis is due for its refresh
     return optimizer
 
 
 class _Tracker(MemTracker):
-    """MemTracker for models with frozen parameters, and the values that fake tensors lack.
+    """MemTracker for models with frozen parameters, and the answers that fake tensors lack.
 
-    Three questions about values come up in a step; a full batch and finite gradients answer them.
+    A step asks whether the mask masks nothing, which rows are labelled, whether gradients are
+    finite. With a full batch and finite gradients: yes, all, yes.
     """
 
     def track_gradient(self, parameter: Tensor) -> None:
@@ -164,9 +157,9 @@ class _Tracker(MemTracker):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is aten._local_scalar_dense.default:  # "if all gradients are finite": they are
+        if func is aten._local_scalar_dense.default and args[0].dtype == torch.bool:
             return True
-        if func is aten.index.Tensor:  # hidden[wanted]: every row is wanted
+        if func is aten.index.Tensor:
             tensor, indices = args
             args = (tensor, [index for mask in indices for index in _as_rows(mask)])
         return super().__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
@@ -186,10 +179,25 @@ def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
     window = shape["max_position_embeddings"]
     # The window limits this batch, whatever the method's max_length.
     check_method({**shape, "max_position_embeddings": None}, method, "method")
-    if window is not None and seqlen > window:
-        raise BadInput(f"--seqlen: {seqlen}: the model's window is {window}")
-    if seqlen < 2:
-        raise BadInput(f"--seqlen: {seqlen}: at least 2, the first token predicts the second")
+    if not 2 <= seqlen <= (window or seqlen):
+        raise BadInput(f"--seqlen: {seqlen}: at least 2, at most the model's window ({window})")
+
+
+def _meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
+    """Build the model without storage: peft cannot replace modules of fake tensors."""
+    config = copy.deepcopy(config)  # building a model writes into its configuration
+    dtype = models.DTYPES[method.precision]
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=dtype, attn_implementation="sdpa"
+            )
+            model = trainable_model(model, method)
+    except ValueError as error:  # no causal language model, one without SDPA, no target modules
+        raise BadInput(f"model: {str(error).splitlines()[0]}") from None
+    if method.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model
 
 
 def _full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
@@ -209,41 +217,33 @@ def _materialise(model: nn.Module) -> None:
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         for name, tensor in own:
             if tensor not in made:
-                empty = torch.empty_like(tensor, device="cpu", requires_grad=False)
-                made[tensor] = (
-                    nn.Parameter(empty, requires_grad=tensor.requires_grad)
-                    if isinstance(tensor, nn.Parameter)
-                    else empty
-                )
+                made[tensor] = torch.empty_like(tensor, device="cpu", requires_grad=False)
+                if isinstance(tensor, nn.Parameter):
+                    made[tensor] = nn.Parameter(made[tensor], tensor.requires_grad)
             setattr(module, name, made[tensor])
 
 
 def _sleeping_layers(model: PreTrainedModel, method: Method) -> list[nn.Module]:
     """Return the decoder layers that do not train, so that the others cost most of all draws.
 
-    The backward pass reaches the last layers first: their gradients lie beside all activations. If
-    the embeddings are frozen, only a first layer that is awake makes it go all the way.
+    The backward pass reaches the last layers first: their gradients then lie beside all the
+    activations. But if the embeddings are frozen, layers before the first that is awake save no
+    activations; that matters more, unless checkpointing keeps them small.
     """
     layers = list(models.decoder_layers(model))
     sleeping = len(layers) - (len(layers) if method.gamma is None else method.gamma)
-    first = 0 if method.train_embeddings else 1
+    first = 0 if method.train_embeddings or method.gradient_checkpointing else 1
     return layers[first : first + sleeping]
-
-
-def _freeze(layers: list[nn.Module]) -> None:
-    for layer in layers:
-        layer.requires_grad_(False)
 
 
 def _split(tracker: _Tracker, optimizer: LowRankAdamW) -> dict[str, float]:
     """Return the tracker's peak by kind, in GiB."""
     (snapshot,) = tracker.get_tracker_snapshot("peak").values()
-    # The tracker counts all that is made during the optimizer's step as its state.
-    state = min(snapshot[_MemRefType.OPT], optimizer.state_bytes())
     parts = {
         "weights_gib": snapshot[_MemRefType.PARAM] + snapshot[_MemRefType.BUFFER],
         "gradients_gib": snapshot[_MemRefType.GRAD],
-        "optimizer_gib": state,
+        # The tracker counts all that is made during the optimizer's step as its state.
+        "optimizer_gib": min(snapshot[_MemRefType.OPT], optimizer.state_bytes()),
         "activations_gib": snapshot[_MemRefType.ACT],
     }
     parts["temporaries_gib"] = snapshot["Total"] - sum(parts.values())

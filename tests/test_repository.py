@@ -105,3 +105,19 @@ def test_no_pickle_is_loaded_and_no_remote_code_trusted():
         assert "import pickle" not in source, file
         for call in re.findall(r"torch\.load\([^)]*\)", source):
             assert "weights_only=True" in call, file
+
+
+@pytest.mark.parametrize("name", ["commonsense", "efficiency"])
+def test_the_readmes_tables_are_the_reference_runs(name):
+    text = (REPOSITORY / "README.md").read_text()
+    shown = re.search(rf"<!-- table: {name} -->\n(.*?)\n?<!-- /table -->", text, re.S)[1]
+    committed = (REPOSITORY / "results" / "reference" / "tables" / f"{name}.md").read_text()
+    lines = [line for line in committed.splitlines() if line.startswith("|")]
+    assert shown.strip().splitlines() == lines
+
+
+def test_links_inside_the_documents_lead_somewhere():
+    for document in REPOSITORY.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+            if not target.startswith(("http", "mailto")):
+                assert (REPOSITORY / target).exists(), f"{document.name}: {target}"

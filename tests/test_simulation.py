@@ -1,0 +1,291 @@
+"""Simulated memory against arithmetic, against a real step's allocations, and its monotonicity."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from toys import tiny_gpt2, tiny_llama
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
+
+from owlore import data, models, simulation
+from owlore.config import Method, parse
+from owlore.errors import BadInput
+from owlore.methods import trainable_model
+from owlore.training import answer_loss
+
+GIB = 2**30
+LAYERS = {"trainable": "layers", "gamma": 2, "interval_steps": 5}
+LOW_RANK = {"projection": "low-rank", "rank": 4}
+METHODS = {
+    "full": {"trainable": "all"},
+    "lora": {"trainable": "lora", "r": 4, "lora_alpha": 8, "lora_dropout": 0.1},
+    "galore": {"trainable": "all", **LOW_RANK},
+    "lisa": {**LAYERS, "sampling": "uniform"},
+    "owlore": {**LAYERS, **LOW_RANK, "sampling": "outlier"},
+}
+# Sizes that put the peak at different places: logits, end of the backward pass, optimizer.
+SIZES = {"large-batch": (4, 64), "tiny-batch": (1, 4)}
+
+
+def method(name: str, **changes) -> Method:
+    return parse(Method, {"learning_rate": 0.001, **METHODS[name], **changes}, name)
+
+
+def simulate(chosen: Method, micro_batch: int = 4, seqlen: int = 32, **config) -> dict[str, float]:
+    return simulation.simulate(tiny_llama(hidden=64, **config).config, chosen, micro_batch, seqlen)
+
+
+def in_bytes(split: dict[str, float], part: str) -> float:
+    return split[f"{part}_gib"] * GIB
+
+
+def real_peak(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen: int) -> int:
+    """Peak bytes that torch's profiler sees the CPU allocator hand out during a real step."""
+    examples = [data.Example([5] * seqlen, [5] * seqlen)] * micro_batch
+    # The profiler ignores that memory is freed which it has not seen allocated: it sees it all.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        batch = data.flat_batch(examples) if chosen.padding_free else data.padded_batch(examples, 0)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=models.DTYPES[chosen.precision], attn_implementation="sdpa"
+        )
+        model = trainable_model(model, chosen)
+        if chosen.gradient_checkpointing:
+            model.activation_checkpointing_enable()
+        optimizer = simulation.optimizer_in_mid_training(model, chosen)
+        with record_function("the step"):
+            answer_loss(model, batch, None).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), chosen.max_grad_norm)
+            optimizer.step()
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns())
+    (start,) = (event.start_ns() for event in events if event.name() == "the step")
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    totals = itertools.accumulate(change for _, change in changes)
+    return max(total for (at, _), total in zip(changes, totals, strict=True) if at >= start)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", METHODS)
+def test_the_peak_is_that_of_a_real_step(name, size):
+    config = tiny_llama(hidden=64).config
+    simulated = simulation.simulate(config, method(name), *SIZES[size])
+    assert simulated["peak_gib"] * GIB == pytest.approx(
+        real_peak(config, method(name), *SIZES[size]), rel=0.005
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_checkpointing": True},
+        {"precision": "bfloat16", "gradient_checkpointing": True},
+        {"padding_free": True},
+        {"train_embeddings": False},
+        {"state": "keep"},
+        {"refresh": "svd", "moments": "rotate"},
+    ],
+    ids=str,
+)
+def test_the_peak_is_that_of_a_real_step_with_every_switch(changes):
+    config, chosen = tiny_llama(hidden=64).config, method("owlore", **changes)
+    simulated = simulation.simulate(config, chosen, 4, 64)["peak_gib"] * GIB
+    assert simulated == pytest.approx(real_peak(config, chosen, 4, 64), rel=0.02)
+
+
+def test_the_peak_is_that_of_a_real_step_of_gpt2():
+    """Other module names, transposed weights, learned positions."""
+    config = tiny_gpt2(layers=4).config
+    simulated = simulation.simulate(config, method("owlore"), 4, 64)["peak_gib"] * GIB
+    assert simulated == pytest.approx(real_peak(config, method("owlore"), 4, 64), rel=0.005)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_parts_add_up_to_the_peak(name):
+    split = simulate(method(name))
+    parts = {key: value for key, value in split.items() if key != "peak_gib"}
+    assert set(parts) == {
+        "weights_gib",
+        "gradients_gib",
+        "optimizer_gib",
+        "activations_gib",
+        "temporaries_gib",
+    }
+    assert sum(parts.values()) == pytest.approx(split["peak_gib"], rel=1e-12)
+    assert min(parts.values()) >= 0
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float32", 4), ("bfloat16", 2)])
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_are_exact(precision, size, tied):
+    model = tiny_llama(hidden=64, tie_word_embeddings=tied)
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    expected = size * sum(p.numel() for p in model.parameters()) + buffers
+    split = simulate(method("full", precision=precision), tie_word_embeddings=tied)
+    assert in_bytes(split, "weights") == expected
+
+
+def adam_bytes(parameters) -> int:
+    """Two float32 moments, and a float32 step count for each tensor."""
+    return sum(8 * parameter.numel() + 4 for parameter in parameters)
+
+
+def test_optimizer_state_of_full_fine_tuning_is_exact():
+    expected = adam_bytes(tiny_llama(hidden=64).parameters())
+    assert in_bytes(simulate(method("full")), "optimizer") == expected
+
+
+def test_optimizer_state_of_lora_is_exact():
+    model = trainable_model(tiny_llama(hidden=64), method("lora"))
+    adapters = [p for p in model.parameters() if p.requires_grad]
+    split = simulate(method("lora"))
+    assert in_bytes(split, "optimizer") == adam_bytes(adapters)
+    base = sum(p.nbytes for p in tiny_llama(hidden=64).parameters())
+    rotary = sum(buffer.nbytes for buffer in model.buffers())
+    assert in_bytes(split, "weights") == base + sum(p.nbytes for p in adapters) + rotary
+
+
+@pytest.mark.parametrize("gamma", [1, 3])
+@pytest.mark.parametrize("embeddings", [True, False])
+def test_optimizer_state_of_lisa_is_that_of_the_layers_awake(gamma, embeddings):
+    model = tiny_llama(hidden=64)
+    layers = list(models.decoder_layers(model))
+    in_layers = {id(p) for layer in layers for p in layer.parameters()}
+    expected = gamma * adam_bytes(layers[0].parameters())
+    if embeddings:
+        expected += adam_bytes(p for p in model.parameters() if id(p) not in in_layers)
+    split = simulate(method("lisa", gamma=gamma, train_embeddings=embeddings))
+    assert in_bytes(split, "optimizer") == expected
+
+
+def test_low_rank_state_is_exact():
+    """A basis, and moments of the projected gradient, for each matrix: (d + 2 · other) · rank."""
+    rank, layer = 4, models.decoder_layers(tiny_llama(hidden=64))[0]
+    matrices = [linear.weight for linear in models.linear_modules(layer).values()]
+    state = sum(4 * rank * (min(m.shape) + 2 * max(m.shape)) + 4 for m in matrices)
+    chosen = method("owlore", train_embeddings=False)
+    norms = [p for p in layer.parameters() if p.dim() == 1]
+    split = simulate(chosen)
+    assert in_bytes(split, "optimizer") == chosen.gamma * (state + adam_bytes(norms))
+
+
+def test_kept_state_is_that_of_all_layers_and_offloaded_state_is_elsewhere():
+    dropped, kept, offloaded = (
+        simulate(method("lisa", state=policy)) for policy in ("drop", "keep", "offload")
+    )
+    everything = adam_bytes(tiny_llama(hidden=64).parameters())
+    assert in_bytes(kept, "optimizer") == everything
+    assert in_bytes(dropped, "optimizer") < everything
+    assert offloaded == dropped
+
+
+@pytest.mark.parametrize("name", ["full", "owlore"])
+def test_a_larger_batch_or_longer_sequence_needs_more(name):
+    peaks = [simulate(method(name), *size)["peak_gib"] for size in [(2, 32), (4, 32), (4, 64)]]
+    assert peaks == sorted(set(peaks))
+
+
+def test_a_larger_gamma_or_rank_needs_more():
+    by_gamma = [simulate(method("owlore", gamma=gamma))["peak_gib"] for gamma in (1, 2, 4)]
+    by_rank = [simulate(method("owlore", rank=rank))["peak_gib"] for rank in (2, 8, 16)]
+    for peaks in (by_gamma, by_rank):
+        assert peaks == sorted(set(peaks))
+
+
+def test_checkpointing_saves_activations():
+    plain = simulate(method("full"), seqlen=128)
+    checkpointed = simulate(method("full", gradient_checkpointing=True), seqlen=128)
+    assert checkpointed["activations_gib"] < 0.5 * plain["activations_gib"]
+    assert checkpointed["peak_gib"] < plain["peak_gib"]
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "checkpointing"), [(True, False), (False, False), (False, True)]
+)
+def test_the_layers_awake_are_the_costliest_draw(embeddings, checkpointing, monkeypatch):
+    chosen = method("lisa", train_embeddings=embeddings, gradient_checkpointing=checkpointing)
+    claimed = simulate(chosen, layers=3)["peak_gib"]
+    found = []
+    for asleep in range(3):
+        monkeypatch.setattr(
+            simulation,
+            "_sleeping_layers",
+            lambda model, _, asleep=asleep: [models.decoder_layers(model)[asleep]],
+        )
+        found.append(simulate(chosen, layers=3)["peak_gib"])
+    assert claimed == max(found)
+    assert min(found) < max(found)
+
+
+def test_llama2_7b_as_published():
+    """16 × 512 tokens: full fine-tuning took 51.6 GB on an A100 (torchao), OwLore's paper says 21.
+
+    Full fine-tuning is four bfloat16 copies of 6.74e9 parameters, less what is not yet there at the
+    peak, and a layer's activations.
+    """
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+    )
+    common = {"precision": "bfloat16", "gradient_checkpointing": True}
+    full = simulation.simulate(config, method("full", **common), 16, 512)
+    owlore = simulation.simulate(config, method("owlore", gamma=5, rank=128, **common), 16, 512)
+    assert full["weights_gib"] == pytest.approx(2 * 6.738e9 / GIB, rel=1e-3)
+    assert full["optimizer_gib"] == pytest.approx(2 * full["weights_gib"], rel=1e-4)
+    assert full["peak_gib"] == pytest.approx(51.6, rel=0.01)
+    assert owlore["peak_gib"] < 21
+
+
+def test_only_the_configuration_is_read_and_it_stays_as_it_is(tmp_path: Path):
+    config = tiny_llama().config
+    config.save_pretrained(tmp_path / "toy")
+    before = config.to_dict()
+    expected = simulation.simulate(config, method("lora"), 2, 16)
+    assert config.to_dict() == before
+    for source in (tmp_path / "toy", tmp_path / "toy" / "config.json"):
+        simulation.run(source, method("lora"), 2, 16, tmp_path / "out.json")
+        written = json.loads((tmp_path / "out.json").read_text())
+        assert written["model"] == "toy"
+        assert (written["micro_batch"], written["seqlen"]) == (2, 16)
+        assert {key: written[key] for key in expected} == expected
+        assert parse(Method, written["method"], "written") == method("lora")
+        assert written["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("chosen", "seqlen", "message"),
+    [
+        (Method(trainable="none"), 16, "method.trainable: none"),
+        (method("lisa", gamma=5), 16, "method.gamma: 5: the model has 4 decoder layers"),
+        (method("lora", r=65), 16, "method.r: 65"),
+        (method("full"), 513, "--seqlen: 513: .* window .512."),
+        (method("full"), 1, "--seqlen: 1: at least 2"),
+        (method("lora", target_modules=["nowhere"]), 16, "model: .*nowhere"),
+    ],
+    ids=["none", "gamma", "r", "window", "one token", "target"],
+)
+def test_bad_input(chosen, seqlen, message):
+    with pytest.raises(BadInput, match=message):
+        simulate(chosen, 2, seqlen)
+
+
+def test_a_model_that_has_no_language_model_head_is_bad_input():
+    from transformers import ViTConfig
+
+    config = ViTConfig(num_hidden_layers=4, hidden_size=64)
+    with pytest.raises(BadInput, match="model: "):
+        simulation.simulate(config, method("full"), 1, 16)
+
+
+def test_it_leaves_the_global_random_state_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    simulate(method("lora"))
+    assert torch.equal(torch.get_rng_state(), before)
