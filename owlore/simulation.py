@@ -95,11 +95,10 @@ def simulate(
             optimizer = optimizer_in_mid_training(model, method)
         tracker = _Tracker()
         tracker.track_external(model, optimizer, *batch.values())
+        hook = tracker.track_gradient
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    tracker.track_gradient
-                )
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         with tracker:
             answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), method.max_grad_norm)
