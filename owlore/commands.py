@@ -19,10 +19,9 @@ from owlore.config import (
     Task,
     check_study,
     load_study,
-    load_yaml,
-    parse,
 )
 from owlore.errors import BadInput
+from owlore.parsing import load_yaml, parse
 
 
 def check(options: argparse.Namespace) -> None:

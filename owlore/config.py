@@ -5,18 +5,15 @@ changes a result is a key here; threads, memory and GPUs belong to the Snakemake
 `workflow/schemas/study.schema.json` is generated from these classes.
 """
 
-import difflib
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from owlore.errors import BadInput
+from owlore.parsing import load_yaml, near, parse
 
-Block = TypeVar("Block", bound=BaseModel)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -294,7 +291,7 @@ class Study(Strict):
                 raise ValueError(f"{key}: {values} names something twice")
         for name in self.run:
             if name not in self.methods:
-                raise ValueError(f"run: {name!r} is not in methods ({_near(name, self.methods)})")
+                raise ValueError(f"run: {name!r} is not in methods ({near(name, self.methods)})")
         embedded = self.questions
         needed = [
             *(model.archive for model in self.models.values()),
@@ -305,7 +302,7 @@ class Study(Strict):
         for archive in filter(None, needed):
             if archive not in self.archives:
                 raise ValueError(
-                    f"archive {archive!r} is not in archives ({_near(archive, self.archives)})"
+                    f"archive {archive!r} is not in archives ({near(archive, self.archives)})"
                 )
         return self
 
@@ -337,33 +334,6 @@ class Study(Strict):
         ]
 
 
-def parse(kind: type[Block], value: Any, where: str) -> Block:
-    """Validate `value` as a `kind`; `where` names the file or block in the error.
-
-    Raises:
-        BadInput: one line that names the key, the value and what is allowed.
-    """
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise BadInput(_one_line(error, kind, where)) from None
-
-
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        BadInput: the file is missing, is not YAML, or names a key twice.
-    """
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=_UniqueKeys)
-    except (FileNotFoundError, IsADirectoryError):
-        raise BadInput(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-
-
 def load_study(path: Path) -> Study:
     """Read and check a whole study, every method of every cell included.
 
@@ -388,7 +358,7 @@ def check_study(value: Any, where: str = "study") -> Study:
             if wanted is not None and wanted not in known:
                 raise BadInput(
                     f"{where}: methods.{name}.overrides[{place}].{key}: {wanted!r} is not in "
-                    f"{key}s ({_near(wanted, known)})"
+                    f"{key}s ({near(wanted, known)})"
                 )
     for cell in study.cells():
         try:
@@ -403,73 +373,3 @@ def _overrides(study: Study) -> Iterator[tuple[str, Override, int]]:
         blocks = study.methods[name].get("overrides") or []
         for place, block in enumerate(blocks if isinstance(blocks, list) else []):
             yield name, parse(Override, block, f"methods.{name}.overrides[{place}]"), place
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's plain loader, except that a key given twice is an error and 1e-4 is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if key in seen and key != "<<":
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 reads 1e-4 as a string; everybody who writes a learning rate means a number.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
-
-
-def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
-    """Turn pydantic's first finding into `where: key: value: what is allowed`."""
-    first, *others = error.errors(include_url=False)
-    location = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        allowed = _fields_at(kind, first["loc"][:-1])
-        message = f"unknown key ({_near(str(first['loc'][-1]), allowed)})"
-    elif first["type"] == "missing":
-        message = "this key is required"
-    elif first["type"] != "value_error":
-        message = f"{first['input']!r}: {message}"
-    more = f" (and {len(others)} more)" if others else ""
-    return ": ".join(filter(None, (where, location, message))) + more
-
-
-def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the keys allowed where pydantic found an unknown one."""
-    current: Any = kind
-    for part in location:
-        fields = getattr(current, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-        if annotation is None:  # an index or a mapping's key: stay with the block it holds
-            continue
-        current = _block_in(annotation) or current
-    return list(getattr(current, "model_fields", {}))
-
-
-def _block_in(annotation: Any) -> type[BaseModel] | None:
-    """The block class named in an annotation such as `dict[str, Track] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if found := _block_in(inner):
-            return found
-    return None
-
-
-def _near(name: str, known: Any) -> str:
-    """Say which of the known names was probably meant, or list them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3)
-    if close:
-        return "did you mean " + " or ".join(close) + "?"
-    return "allowed: " + (", ".join(names) or "none")

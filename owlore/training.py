@@ -7,8 +7,6 @@ is whole.
 
 import hashlib
 import shutil
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,29 +30,13 @@ from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
 from owlore.lowrank import LowRankAdamW
 from owlore.memory import peak_bytes
+from owlore.meter import Measuring, Meter
 from owlore.methods import optimizer_groups
-from owlore.progress import Progress, line
+from owlore.progress import line
 from owlore.sampling import LayerSampler, layer_weights
 from owlore.switching import LayerSwitch
 
 STATE_FILE = "owlore.json"  # written last into a checkpoint: a checkpoint without it is torn
-
-
-@dataclass
-class Meter:
-    """What is measured while training; part of every checkpoint, so that a resumed run adds up."""
-
-    seconds: float = 0.0
-    tokens: int = 0
-    trained_parameters: int = 0
-    bytes: dict[str, int] = field(
-        default_factory=lambda: {"weights": 0, "gradients": 0, "optimizer": 0, "decoder": 0}
-    )
-    projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
-
-    def highest(self, kind: str, found: int) -> None:
-        """Keep the highest number of bytes seen of a kind."""
-        self.bytes[kind] = max(self.bytes[kind], found)
 
 
 class CellTrainer(Trainer):
@@ -106,7 +88,8 @@ class CellTrainer(Trainer):
             trainer.switch = LayerSwitch(layers, sampler, method.interval_steps, method.state)
             trainer.add_callback(trainer.switch)
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_Measure(trainer))
+        trainer.add_callback(Measuring(trainer))
+        trainer.add_callback(_WholeCheckpoints(trainer))
         return trainer
 
     def prepare_resume(self, fingerprint: dict[str, Any]) -> Path | None:
@@ -146,7 +129,11 @@ class CellTrainer(Trainer):
             )
             if self.switch is not None:
                 self.switch.attach(self.optimizer)
-        return _inner(self.optimizer)
+        return self.low_rank_adamw()
+
+    def low_rank_adamw(self) -> LowRankAdamW:
+        """Return our optimizer; accelerate wraps it once training has begun."""
+        return cast(LowRankAdamW, getattr(self.optimizer, "optimizer", self.optimizer))
 
     def compute_loss(
         self,
@@ -194,83 +181,11 @@ class CellTrainer(Trainer):
         return [row for row in self.state.log_history if "loss" in row]
 
 
-class _Measure(TrainerCallback):
-    """Times steps, counts tokens and bytes, adds them to the log, marks checkpoints as whole."""
+class _WholeCheckpoints(TrainerCallback):
+    """Marks a checkpoint as whole, once the Trainer has written all of it."""
 
     def __init__(self, trainer: CellTrainer):
         self._trainer = trainer
-        self._started = 0.0
-        self._bar: Progress | None = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._bar = Progress(
-            total=state.max_steps, initial=state.global_step, desc="finetune", unit="step"
-        )
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._started = time.perf_counter()
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
-        meter.highest("weights", sum(p.numel() * p.element_size() for p in parameters))
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        meter.highest("gradients", sum(g.numel() * g.element_size() for g in gradients))
-        meter.trained_parameters = max(meter.trained_parameters, sum(g.numel() for g in gradients))
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        trainer, meter = self._trainer, self._trainer.meter
-        optimizer = _inner(trainer.optimizer)
-        meter.highest("optimizer", optimizer.state_bytes())
-        layers = models.decoder_layers(trainer.language_model)
-        meter.highest("decoder", optimizer.state_bytes(layers.parameters()))
-        meter.projector["refreshes"] += optimizer.projector_refreshes
-        meter.projector["seconds"] += optimizer.projector_seconds
-        optimizer.projector_refreshes, optimizer.projector_seconds = 0, 0.0
-        per_step = trainer.method.per_device_train_batch_size * args.gradient_accumulation_steps
-        first = (state.global_step - 1) * per_step
-        order = trainer.order
-        self._tokens = sum(len(order[i].input_ids) for i in range(first, first + per_step))
-        meter.tokens += self._tokens
-        self._seconds = time.perf_counter() - self._started
-        meter.seconds += self._seconds
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        row = state.log_history[-1]
-        if "loss" not in row:
-            return
-        trainer = self._trainer
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            self._bar.update()
-        measured: dict[str, Any] = {
-            "active_layers": list(trainer.switch.active) if trainer.switch else None,
-            "tokens": trainer.meter.tokens,
-            "tokens_per_second": round(self._tokens / self._seconds, 2),
-            "seconds": round(trainer.meter.seconds, 3),
-            "optimizer_bytes": _inner(trainer.optimizer).state_bytes(),
-        }
-        row.update(measured)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -345,9 +260,3 @@ def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> Tra
         use_cpu=device == "cpu",
         disable_tqdm=True,
     )
-
-
-def _inner(optimizer: Any) -> LowRankAdamW:
-    """Accelerate wraps the optimizer; ours is inside."""
-    found: LowRankAdamW = getattr(optimizer, "optimizer", optimizer)
-    return found

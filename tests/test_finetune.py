@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from toys import save_tiny, tiny_gpt2, tiny_llama
 
 from owlore import data, training
-from owlore.config import Method, parse
+from owlore.config import Method
 from owlore.errors import BadInput, TrainingStopped
 from owlore.finetune import finetune
 from owlore.methods import trainable_model
+from owlore.parsing import parse
 
 COMMON = {
     "max_steps": 6,

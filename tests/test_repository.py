@@ -12,7 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from owlore.cli import main
-from owlore.config import load_study, load_yaml
+from owlore.config import load_study
+from owlore.parsing import load_yaml
 from owlore.schema import text
 
 REPOSITORY = Path(__file__).resolve().parent.parent

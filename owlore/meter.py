@@ -1,0 +1,109 @@
+"""What is measured while training: time, tokens, bytes by kind, and the bar that shows it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from owlore import models
+from owlore.progress import Progress
+
+if TYPE_CHECKING:
+    from owlore.training import CellTrainer
+
+
+@dataclass
+class Meter:
+    """What is measured while training; part of every checkpoint, so that a resumed run adds up."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    trained_parameters: int = 0
+    bytes: dict[str, int] = field(
+        default_factory=lambda: {"weights": 0, "gradients": 0, "optimizer": 0, "decoder": 0}
+    )
+    projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
+
+    def highest(self, kind: str, found: int) -> None:
+        """Keep the highest number of bytes seen of a kind."""
+        self.bytes[kind] = max(self.bytes[kind], found)
+
+
+class Measuring(TrainerCallback):
+    """Trainer callback that times steps, counts tokens and bytes, and adds them to the log."""
+
+    def __init__(self, trainer: "CellTrainer"):
+        self._trainer = trainer
+        self._started = 0.0
+        self._bar: Progress | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._bar = Progress(
+            total=state.max_steps, initial=state.global_step, desc="finetune", unit="step"
+        )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
+        meter.highest("weights", sum(p.numel() * p.element_size() for p in parameters))
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        meter.highest("gradients", sum(g.numel() * g.element_size() for g in gradients))
+        meter.trained_parameters = max(meter.trained_parameters, sum(g.numel() for g in gradients))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        trainer, meter = self._trainer, self._trainer.meter
+        optimizer = trainer.low_rank_adamw()
+        meter.highest("optimizer", optimizer.state_bytes())
+        layers = models.decoder_layers(trainer.language_model)
+        meter.highest("decoder", optimizer.state_bytes(layers.parameters()))
+        meter.projector["refreshes"] += optimizer.projector_refreshes
+        meter.projector["seconds"] += optimizer.projector_seconds
+        optimizer.projector_refreshes, optimizer.projector_seconds = 0, 0.0
+        per_step = trainer.method.per_device_train_batch_size * args.gradient_accumulation_steps
+        first = (state.global_step - 1) * per_step
+        order = trainer.order
+        self._tokens = sum(len(order[i].input_ids) for i in range(first, first + per_step))
+        meter.tokens += self._tokens
+        self._seconds = time.perf_counter() - self._started
+        meter.seconds += self._seconds
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        row = state.log_history[-1]
+        if "loss" not in row:
+            return
+        trainer = self._trainer
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            self._bar.update()
+        measured: dict[str, Any] = {
+            "active_layers": list(trainer.switch.active) if trainer.switch else None,
+            "tokens": trainer.meter.tokens,
+            "tokens_per_second": round(self._tokens / self._seconds, 2),
+            "seconds": round(trainer.meter.seconds, 3),
+            "optimizer_bytes": trainer.low_rank_adamw().state_bytes(),
+        }
+        row.update(measured)
