@@ -177,9 +177,12 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(commands.memory)
     sub.add_argument("--model", **folder, required=True, help="a checkpoint folder or config.json")
-    sub.add_argument("--method", required=True, metavar="METHOD.yaml", help="a file, or JSON")
-    sub.add_argument("--micro-batch", type=_positive_int, required=True)
-    sub.add_argument("--seqlen", type=_positive_int, required=True)
+    sub.add_argument("--method", metavar="METHOD.yaml", help="a file, or JSON")
+    sub.add_argument("--micro-batch", type=_positive_int, help="sequences in a forward pass")
+    sub.add_argument("--seqlen", type=_positive_int, help="tokens in each")
+    sub.add_argument("--study", type=Path, metavar="STUDY.yaml", help="all its methods instead")
+    sub.add_argument("--name", dest="model_name", help="with --study: the model's name in it")
+    sub.add_argument("--data", **folder, help="with --study: folder of <track>/seed<k>.jsonl")
     sub.add_argument("--output", **file, required=True)
 
     for function in (commands.tables, commands.report, commands.track):

@@ -193,8 +193,17 @@ def judge(options: argparse.Namespace) -> None:
 
 def memory(options: argparse.Namespace) -> None:
     """Simulate a method's peak memory, without weights and without a GPU."""
+    _use_threads(1)
     from owlore import simulation
 
+    if options.study is not None:
+        study = _study(options)
+        _known("--name", _needed(options, "model_name"), study.models)
+        train_data = _needed(options, "data")
+        simulation.run_study(study, options.model_name, options.model, train_data, options.output)
+        return
+    for name in ("method", "micro_batch", "seqlen"):
+        _needed(options, name)
     simulation.run(
         options.model, _method(options.method), options.micro_batch, options.seqlen, options.output
     )

@@ -109,6 +109,19 @@ class TrainingOrder(Dataset[Example]):
         return self._examples[self._order[index]]
 
 
+def longest_step(examples: Sequence[Example], batch_size: int, padding_free: bool) -> int:
+    """Return the tokens a sequence of the largest batch, examples taken in order.
+
+    With `padding_free` the mean length in the batch, rounded up; else its longest example, as
+    that is what the others are padded to.
+    """
+    lengths = [len(example.input_ids) for example in examples]
+    batches = [lengths[i : i + batch_size] for i in range(0, len(lengths), batch_size)]
+    if padding_free:
+        return max(-(-sum(batch) // batch_size) for batch in batches)
+    return max(lengths)
+
+
 def padded_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
     """Pad examples on the right to the longest; shapes (batch, longest)."""
     longest = max(len(example.input_ids) for example in examples)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,12 +24,13 @@ from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from owlore import data, models
-from owlore.config import Method
+from owlore.config import Method, Study
 from owlore.errors import BadInput
-from owlore.files import write_json
+from owlore.files import read_jsonl, write_json
 from owlore.fit import check_method
 from owlore.lowrank import LowRankAdamW
 from owlore.methods import optimizer_groups, trainable_model
+from owlore.progress import Progress, line
 from owlore.provenance import versions
 from owlore.training import answer_loss
 
@@ -66,6 +68,44 @@ def run(model: Path, method: Method, micro_batch: int, seqlen: int, output: Path
         },
     )
     print(f"memory: peak {split['peak_gib']:.2f} GiB, written to {output}", flush=True)
+
+
+def run_study(study: Study, name: str, model: Path, train_data: Path, output: Path) -> None:
+    """Simulate every trained method of a study on one of its models; write JSON and CSV.
+
+    A step is as large as the largest of the first seed's training data: that many tokens over
+    `per_device_train_batch_size` sequences.
+
+    Args:
+        study: the study.
+        name: the model's name in it.
+        model: the model's checkpoint folder.
+        train_data: folder with `<track>/seed<k>.jsonl`.
+        output: JSON file to write; the CSV lies beside it.
+
+    Raises:
+        BadInput: see `simulate`, or a training file is missing or malformed.
+    """
+    config, rows = models.read_config(model), []
+    tokenizer = models.load_tokenizer(model)
+    todo = [
+        (track, method_name, study.method(method_name, track, name))
+        for track in study.tracks
+        for method_name in study.run
+    ]
+    todo = [entry for entry in todo if entry[2].trainable != "none"]
+    for track, method_name, method in Progress(todo, desc="memory", unit="method"):
+        file = train_data / track / f"seed{study.seeds[0]}.jsonl"
+        examples = data.tokenise(read_jsonl(file), tokenizer, method.max_length)
+        size = method.per_device_train_batch_size
+        seqlen = data.longest_step(examples, size, method.padding_free)
+        split = simulate(config, method, size, seqlen)
+        rows.append(
+            {"method": method_name, "track": track, "micro_batch": size, "seqlen": seqlen} | split
+        )
+        line(f"memory {name} {method_name}: simulated peak {split['peak_gib']:.2f} GiB")
+    pd.DataFrame(rows).to_csv(output.with_suffix(".csv"), index=False)
+    write_json(output, {"model": name, "rows": rows, "versions": versions()})
 
 
 def simulate(

@@ -133,7 +133,7 @@ class CellTrainer(Trainer):
 
     def low_rank_adamw(self) -> LowRankAdamW:
         """Return our optimizer; accelerate wraps it once training has begun."""
-        return cast(LowRankAdamW, getattr(self.optimizer, "optimizer", self.optimizer))
+        return cast("LowRankAdamW", getattr(self.optimizer, "optimizer", self.optimizer))
 
     def compute_loss(
         self,

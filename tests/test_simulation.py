@@ -56,7 +56,7 @@ def in_bytes(split: dict[str, float], part: str) -> float:
 
 
 def allocated_peak(prepare: Callable[[], Callable[[], object]]) -> int:
-    """Peak bytes that the CPU allocator hands out, says torch's profiler, in what `prepare` returns."""
+    """Peak bytes in what `prepare` returns, by the CPU allocator's reports to torch's profiler."""
     # The profiler must see all that is allocated, or it would not notice when it is freed; and
     # nothing from earlier may be freed meanwhile.
     gc.collect()

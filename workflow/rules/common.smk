@@ -72,6 +72,19 @@ def method_json(wildcards):
     )
 
 
+def methods_json(wildcards):
+    """Every method as it holds for one model, by track and name."""
+    return canonical_json(
+        {
+            f"{track}/{name}": STUDY.method(name, track, wildcards.model).model_dump(
+                mode="json"
+            )
+            for track in STUDY.tracks
+            for name in STUDY.run
+        }
+    )
+
+
 def cell_json(wildcards):
     return CELLS[wildcards.cell].model_dump_json()
 

@@ -30,3 +30,9 @@ rule mtbench:
     input:
         scores(CELLS, "mtbench"),
     localrule: True
+
+
+rule memory:
+    input:
+        expand(f"{ROOT}/memory/{{model}}.json", model=STUDY.models),
+    localrule: True
