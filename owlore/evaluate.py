@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lm_eval.api.metrics import mean, mean_stderr
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from owlore import models, provenance
@@ -138,9 +137,7 @@ def _language_model(
 ) -> SharedPrefixLM:
     model: PreTrainedModel = models.load(model_dir, dtype)
     if adapter is not None:
-        if not (adapter / "adapter_config.json").exists():
-            raise BadInput(f"adapter: {adapter}: no peft adapter (it has no adapter_config.json)")
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = models.merged(model, adapter)
     positions = getattr(model.config, "max_position_embeddings", None) or benchmark.max_length
     return SharedPrefixLM(
         pretrained=model.to(device),  # type: ignore[arg-type]

@@ -84,6 +84,20 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     return model
 
 
+def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """Return the model with a peft adapter merged into its weights.
+
+    Raises:
+        BadInput: the folder holds no adapter.
+    """
+    from peft import PeftModel  # takes seconds to import, and few checkpoints are adapters
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise BadInput(f"adapter: {adapter}: no peft adapter (it has no adapter_config.json)")
+    whole: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return whole
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a local folder; a missing padding token becomes the end token.
 

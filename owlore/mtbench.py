@@ -14,7 +14,6 @@ from typing import Any
 
 import jinja2
 import torch
-from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -22,7 +21,7 @@ from owlore import fastchat
 from owlore.config import MTBench
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, sha256_text, write_jsonl
-from owlore.models import DTYPES, load, load_tokenizer
+from owlore.models import DTYPES, load, load_tokenizer, merged
 
 Row = dict[str, Any]
 Message = dict[str, str]
@@ -65,7 +64,7 @@ def answer(
     tokenizer = load_tokenizer(model_dir)
     model = load(model_dir, dtype)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        model = merged(model, adapter)
     model.to(device).eval()  # type: ignore[arg-type]
     room = window(model, spec.max_new_tokens)
 
