@@ -45,7 +45,7 @@ class Workspace:
         return executed(self.printed)
 
     def command(self, *arguments: str) -> list[str]:
-        line = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2"]
+        line = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--show-failed-logs"]
         return [*line, "--snakefile", "code/workflow/Snakefile", "--configfile", "study.yaml"]
 
     @property
@@ -77,7 +77,7 @@ class Workspace:
         }
 
 
-TIMES = re.compile(r"seconds|started|ended|date|bytes|versions|git|resumed|tstamp|model_dir")
+TIMES = re.compile(r"second|started|ended|date|bytes|versions|git|resumed|tstamp|model_dir")
 
 
 def without_times(value):

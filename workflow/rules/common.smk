@@ -72,6 +72,15 @@ def method_json(wildcards):
     )
 
 
+def model_id(wildcards):
+    """The cell's name in FastChat's files."""
+    return "__".join(wildcards.cell.split("/"))
+
+
+def data_folder(wildcards):
+    return f"{ROOT}/data"
+
+
 def methods_json(wildcards):
     """Every method as it holds for one model, by track and name."""
     return canonical_json(

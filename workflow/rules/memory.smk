@@ -24,7 +24,7 @@ rule simulate:
         study=STUDY_FILE,
         methods=methods_json,
         folder=subpath(input.model, parent=True),
-        data=f"{ROOT}/data",
+        data=data_folder,
     shell:
         "python -m owlore memory --study {params.study} --name {wildcards.model} "
         "--model {params.folder} --data {params.data} --output {output.result} 2> {log}"

@@ -22,7 +22,7 @@ rule answer:
         settings=answer_json,
         model=base_model,
         questions=f"{ROOT}/questions/mtbench/question.jsonl",
-        model_id=lambda wildcards: wildcards.cell.replace("/", "__"),
+        model_id=model_id,
     shell:
         "python -m owlore answer --model {params.model} --cell-file {input.cell} "
         "--questions {params.questions} --spec {params.settings:q} "
