@@ -28,7 +28,9 @@ def frozen() -> str:
 def conda(lock: str) -> str:
     """Return the conda environment that installs exactly the lock's versions with pip."""
     pins = [line for line in lock.splitlines() if line and not line.startswith("#")]
-    head = f"{HEADER}channels: [conda-forge]\ndependencies:\n  - python={PYTHON}\n  - pip\n  - pip:\n"
+    head = (
+        f"{HEADER}channels: [conda-forge]\ndependencies:\n  - python={PYTHON}\n  - pip\n  - pip:\n"
+    )
     return head + "".join(f"      - {pin}\n" for pin in pins)
 
 
