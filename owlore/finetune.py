@@ -19,10 +19,12 @@ from owlore import data, models, provenance
 from owlore.config import Method
 from owlore.errors import BadInput
 from owlore.files import (
+    canonical_json,
     read_json,
     read_jsonl,
     require_free_space,
     sha256_file,
+    sha256_text,
     write_json,
     write_jsonl,
 )
@@ -67,11 +69,11 @@ def finetune(
     if largest >= config.get_text_config().vocab_size:
         raise BadInput(f"data: token {largest} is outside the model's vocabulary")
     scores = _outlier_ratios(method, outliers, model_dir)
-    base = read_json(model_dir / "model.json") if (model_dir / "model.json").exists() else {}
     fingerprint = {
-        "base": base.get("weights_sha256") or models.weights_sha256(model_dir),
+        "base": models.recorded_sha256(model_dir),
         "data": sha256_file(train_file),
-        "outliers": sha256_file(outliers) if scores is not None and outliers else None,
+        # The scores, not their file: it also says when and how fast they were made.
+        "outliers": sha256_text(canonical_json(scores)) if scores is not None else None,
         "method": method.model_dump(mode="json", exclude={"overrides", "checkpoint_steps"}),
         "seed": seed,
         "threads": torch.get_num_threads(),

@@ -26,7 +26,7 @@ from transformers import (
 from owlore.assets import open_member
 from owlore.config import Model
 from owlore.errors import BadInput
-from owlore.files import require_free_space, write_json
+from owlore.files import read_json, require_free_space, write_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -167,8 +167,14 @@ def shape(config: PretrainedConfig) -> dict[str, Any]:
     return {
         "decoder_layers": text.num_hidden_layers,
         "hidden_size": text.hidden_size,
-        "max_position_embeddings": getattr(text, "max_position_embeddings", None),
+        "max_position_embeddings": positions(config),
     }
+
+
+def positions(config: PretrainedConfig) -> int | None:
+    """Return how many tokens fit into the model's window; None if it sets no limit."""
+    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit
 
 
 def read_config(folder_or_file: Path) -> PretrainedConfig:
@@ -182,6 +188,18 @@ def read_config(folder_or_file: Path) -> PretrainedConfig:
     except (OSError, ValueError) as error:
         raise BadInput(f"model: {folder_or_file}: {_first_line(error)}") from None
     return config
+
+
+def recorded_sha256(folder: Path) -> str:
+    """Return the weights' hash as model.json has it; computed for a folder without one.
+
+    Raises:
+        BadInput: see `weights_sha256`.
+    """
+    described = folder / "model.json"
+    if described.exists():
+        return str(read_json(described)["weights_sha256"])
+    return weights_sha256(folder)
 
 
 def weights_sha256(folder: Path) -> str:

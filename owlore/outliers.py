@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from owlore import models, provenance
 from owlore.errors import BadInput, OwloreError
-from owlore.files import canonical_json, read_json, read_jsonl, sha256_text, write_json
+from owlore.files import canonical_json, read_jsonl, sha256_text, write_json
 from owlore.progress import Progress, line
 from owlore.spectra import heavy_tail_exponent
 
@@ -83,7 +83,7 @@ def run(
         output,
         {
             "model": name,
-            "weights_sha256": _weights_hash(model_dir),
+            "weights_sha256": models.recorded_sha256(model_dir),
             "calibration": {
                 "text_sha256": sha256_text(canonical_json(windows.tolist())),
                 "samples": samples,
@@ -249,13 +249,6 @@ def _row_blocks(module: nn.Linear) -> Iterator[Tensor]:
     rows = max(1, BLOCK // weight.shape[1])
     for start in range(0, weight.shape[0], rows):
         yield weight[start : start + rows].float()
-
-
-def _weights_hash(model_dir: Path) -> str:
-    described = model_dir / "model.json"
-    if described.exists():
-        return str(read_json(described)["weights_sha256"])
-    return models.weights_sha256(model_dir)
 
 
 def _rank_correlation(scores: list[float], alphas: list[float]) -> float | None:

@@ -224,7 +224,7 @@ def test_stopped_in_mid_interval_it_ends_with_the_same_weights(name, inputs, tmp
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(inputs, tmp_path):
     """kill -9 wherever it strikes, also while a checkpoint is written."""
-    chosen = method("owlore", max_steps=24, interval_steps=5, checkpoint_steps=1)
+    chosen = method("owlore", max_steps=120, interval_steps=5, checkpoint_steps=1)
     expected = train(inputs, tmp_path / "whole", chosen)
     moments, resumed = random.Random(0), set()
     for _ in range(3):
@@ -245,7 +245,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(inputs, tmp_path
         resumed |= {path.name for path in folder.glob("checkpoint-*")}
     assert resumed, "the kills came after at least one checkpoint"
     found = train(inputs, tmp_path / "cut", chosen)
-    assert found["resumed_from_step"] > 0 or (tmp_path / "cut" / "finetune.json").exists()
+    assert found["resumed_from_step"] > 0
     assert found["weights_sha256"] == expected["weights_sha256"]
     assert found["layer_activations"] == expected["layer_activations"]
 
