@@ -9,90 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from fake_scores import samples_of, summary_of, write_mtbench
 
-from owlore.config import Benchmark, Cell, MTBench, Study, check_study
+from owlore.config import Cell, Study
 from owlore.files import sha256_text, write_json, write_jsonl
 
 LAYERS = 12
-CATEGORIES = (
-    "writing",
-    "roleplay",
-    "reasoning",
-    "math",
-    "coding",
-    "extraction",
-    "stem",
-    "humanities",
-)
 # Skill in probits above the base model, and peak GiB: for tests only, no measurement.
 SKILL = {"base": 0.0, "full": 0.45, "lora": 0.4, "galore": 0.35, "lisa": 0.42, "owlore": 0.5}
 PEAK_GIB = {"full": 3.1, "lora": 1.4, "galore": 2.2, "lisa": 1.9, "owlore": 1.6}
-
-METHODS: dict[str, dict[str, Any]] = {
-    "base": {"trainable": "none"},
-    "full": {"trainable": "all", "learning_rate": 5e-5},
-    "lora": {"trainable": "lora", "r": 8, "lora_alpha": 16, "learning_rate": 5e-4},
-    "galore": {"trainable": "all", "projection": "low-rank", "rank": 8, "learning_rate": 2e-4},
-    "lisa": {"trainable": "layers", "sampling": "uniform"},
-    "owlore": {"trainable": "layers", "sampling": "outlier", "projection": "low-rank", "rank": 8},
-    "owlore-full-rank": {"trainable": "layers", "sampling": "outlier"},
-}
-for _name in ("lisa", "owlore", "owlore-full-rank"):
-    METHODS[_name] |= {"gamma": 3, "interval_steps": 5, "learning_rate": 1e-4}
-
-MINI_TRACK: dict[str, Any] = {
-    "train": {"wordnet_category": 100},
-    "commonsense": {
-        "tasks": {
-            "wordnet_category": {"limit": 80},
-            "social_iqa_mini": {"metric": "acc_norm", "limit": 80},
-            "quartz_mini": {"metric": "acc_norm", "limit": 40},
-        }
-    },
-    "mmlu": {"tasks": {"mmlu_mini": {"limit": 57}}},
-    "mtbench": {"questions": 8, "judge": {"provider": "transformers", "model": "base"}},
-}
-
-PAPER_TASKS = [
-    "boolq",
-    "piqa",
-    "social_iqa",
-    "hellaswag",
-    "winogrande",
-    "arc_easy",
-    "arc_challenge",
-    "openbookqa",
-]
-PAPER_TRACK: dict[str, Any] = {
-    "train": {"commonsense": 100},
-    "commonsense": {"num_fewshot": 5, "tasks": {name: {} for name in PAPER_TASKS}},
-    "mmlu": {"num_fewshot": 5, "tasks": {"mmlu": {}}},
-    "mtbench": {
-        "judge": {"provider": "openai", "model": "gpt-4", "base_url": "https://judge.invalid/v1"}
-    },
-}
-
-
-def fake_study(**changes: Any) -> Study:
-    """A study over made-up results; `changes` replace its top-level keys."""
-    value: dict[str, Any] = {
-        "study": "made-up",
-        "description": "Made-up numbers for tests.",
-        "seeds": [0],
-        "run": list(METHODS),
-        "models": {"tiny_model": {"path": "models/tiny"}},
-        "tracks": {"mini": MINI_TRACK},
-        "training": {"max_steps": 30},
-        "methods": METHODS,
-    }
-    return check_study(value | changes)
-
-
-def paper_like_study(**changes: Any) -> Study:
-    """A study with the paper's model and tasks (its results here are made up all the same)."""
-    models = {"llama2-7b": {"hub": "meta-llama/Llama-2-7b-hf", "revision": "0" * 40}}
-    return fake_study(**({"models": models, "tracks": {"paper": PAPER_TRACK}} | changes))
 
 
 def write_fake_results(
@@ -242,12 +167,14 @@ def _write_cell(
     for name, benchmark in (("commonsense", track.commonsense), ("mmlu", track.mmlu)):
         if benchmark is not None:
             shared = np.random.default_rng([seed, *name.encode()])
-            samples = _samples(benchmark, level, questions, shared, random)
+            samples = samples_of(benchmark, level, questions, shared, random)
             (folder / "samples").mkdir(exist_ok=True)
             samples.to_parquet(folder / "samples" / f"{name}.parquet", index=False)
-            write_json(folder / f"{name}.json", _summary(name, benchmark, samples, weights) | stamp)
+            write_json(
+                folder / f"{name}.json", summary_of(name, benchmark, samples, weights) | stamp
+            )
     if track.mtbench is not None:
-        _write_mtbench(folder, track.mtbench, level, weights, stamp, random)
+        write_mtbench(folder, track.mtbench, level, weights, stamp, random)
 
 
 def _history(layered: bool, gamma: int, random: np.random.Generator) -> list[dict[str, Any]]:
@@ -270,136 +197,3 @@ def _history(layered: bool, gamma: int, random: np.random.Generator) -> list[dic
             }
         )
     return rows
-
-
-def _samples(
-    benchmark: Benchmark,
-    level: float,
-    questions: int,
-    shared: np.random.Generator,
-    own: np.random.Generator,
-) -> pd.DataFrame:
-    """Right or wrong for each question; `shared`, equal for all methods, makes some hard."""
-    frames = []
-    for name in sorted(benchmark.tasks):
-        n = benchmark.tasks[name].limit or questions
-        hardness = shared.normal(0, 1.2, n)
-        latent = level - hardness + own.normal(0, 0.5, n)
-        scores = own.normal(-5, 1, (n, 4))
-        frames.append(
-            pd.DataFrame(
-                {
-                    "task": name,
-                    "doc_id": np.arange(n),
-                    "doc_hash": [sha256_text(f"{name} {i}") for i in range(n)],
-                    "cluster": [f"cluster {i // 2}" for i in range(n)],
-                    "gold": 0,
-                    "prediction": np.where(latent > 0, 0, 1),
-                    "prediction_norm": np.where(latent > -0.1, 0, 1),
-                    "correct": latent > 0,
-                    "correct_norm": latent > -0.1,
-                    "loglikelihoods": scores.tolist(),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _summary(
-    name: str, benchmark: Benchmark, samples: pd.DataFrame, weights: str
-) -> dict[str, Any]:
-    tasks: dict[str, Any] = {}
-    for task, settings in benchmark.tasks.items():
-        rows = samples[samples["task"] == task]
-        n = len(rows)
-        scores: dict[str, Any] = {}
-        for metric, column in (("acc", "correct"), ("acc_norm", "correct_norm")):
-            scores[metric] = float(rows[column].mean())
-            scores[f"{metric}_stderr"] = float(
-                rows[column].astype(float).std(ddof=1) / math.sqrt(n)
-            )
-        tasks[task] = {
-            "metric": settings.metric,
-            "value": scores[settings.metric],
-            "stderr": scores[f"{settings.metric}_stderr"],
-            **scores,
-            "n": n,
-            "n_available": 10 * n,
-            "num_fewshot": benchmark.num_fewshot,
-            "version": 1.0,
-            "split": benchmark.split,
-            "truncated": 0,
-        }
-    errors = [score["stderr"] for score in tasks.values()]
-    return {
-        "benchmark": name,
-        "weights_sha256": weights,
-        "tasks": tasks,
-        "average": float(np.mean([score["value"] for score in tasks.values()])),
-        "average_stderr": math.sqrt(sum(error**2 for error in errors)) / len(errors),
-        "split": benchmark.split,
-        "seed": benchmark.seed,
-        "engine": "plain",
-        "lm_eval_version": "0.0.1",
-        "dtype": "float32",
-        "seconds": 10.0,
-    }
-
-
-def _write_mtbench(
-    folder: Path,
-    settings: MTBench,
-    level: float,
-    weights: str,
-    stamp: dict[str, Any],
-    random: np.random.Generator,
-) -> None:
-    judge = settings.judge
-    judgments = []
-    for place in range(settings.questions):
-        for turn in (1, 2):
-            score = -1.0 if random.random() < 0.05 else float(random.integers(2, 8)) + level
-            judgments.append(
-                {
-                    "question_id": 81 + place,
-                    "model": folder.name,
-                    "judge": [judge.model, "single-v1"],
-                    "user_prompt": "made up",
-                    "judgment": f"[[{score}]]",
-                    "score": score,
-                    "turn": turn,
-                    "tstamp": 0.0,
-                }
-            )
-    write_jsonl(folder / "mtbench" / "judgments.jsonl", judgments)
-    write_jsonl(
-        folder / "mtbench" / "answers.jsonl",
-        [{"question_id": 81 + place} for place in range(settings.questions)],
-    )
-    scores = pd.DataFrame(judgments)
-    scores["category"] = [CATEGORIES[(row["question_id"] - 81) % 8] for row in judgments]
-    scored = scores[scores["score"] >= 0]
-    real = judge.provider == "openai"
-    value = {
-        "judge": {
-            "provider": judge.provider,
-            "model": judge.model,
-            "label": judge.model if real else "base model <as judge> (plumbing check)",
-        },
-        "comparable": real,
-        "weights_sha256": weights,
-        "reference_set": settings.reference_set,
-        "prompt_version": "single-v1",
-        "date": "2026-01-01",
-        "overall": float(scored["score"].mean()),
-        "turn_1": float(scored.loc[scored["turn"] == 1, "score"].mean()),
-        "turn_2": float(scored.loc[scored["turn"] == 2, "score"].mean()),
-        "categories": {k: float(v) for k, v in scored.groupby("category")["score"].mean().items()},
-        "n": len(scores),
-        "failed": int((scores["score"] < 0).sum()),
-        "questions": settings.questions,
-        "max_new_tokens": settings.max_new_tokens,
-        "seconds": 5.0,
-        **stamp,
-    }
-    write_json(folder / "mtbench.json", value)

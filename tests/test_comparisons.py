@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import METHODS, fake_study, write_fake_results
+from fake_results import write_fake_results
+from fake_studies import METHODS, fake_study
 
 from owlore.comparisons import (
     answers,
@@ -61,7 +62,7 @@ def test_one_task_and_one_seed(results):
     want = paired_difference(
         a["outcome"][rows], b["outcome"][rows], a["task"][rows], a["cluster"][rows]
     )
-    got = difference(results, GROUP, "commonsense", "owlore", "full", task="quartz_mini", seed=2)
+    got = difference(results, GROUP, "commonsense", "owlore", "full", tasks=["quartz_mini"], seed=2)
     assert got == pytest.approx(want)
     assert got.n == 40
 

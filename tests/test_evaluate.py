@@ -1,8 +1,6 @@
 """Tiny models on made-up questions, against lm-eval's own front door and hand computation."""
 
-import json
 import math
-import random
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +11,13 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from peft import LoraConfig, get_peft_model
+from scoring import SHA, benchmark, index_only, questions, run
 from toys import save_tiny, tiny_llama, tiny_tokenizer
 
 from owlore import lm_tasks
-from owlore.config import Benchmark
 from owlore.errors import BadInput
-from owlore.evaluate import draw, evaluate
+from owlore.evaluate import draw
 from owlore.files import read_jsonl, write_jsonl
-
-WORDS = ["winter", "water", "owl", "lore", "answer", "thin", "there", "inner", "a", "ring", "hero"]
-SHA = "a" * 64
-
-
-def questions(n: int, label: str, choices: int = 4) -> list[dict[str, Any]]:
-    rng = random.Random(label)
-    return [
-        {
-            "question": f"{label} {index}: {' '.join(rng.sample(WORDS, 3))}?",
-            "choices": [" ".join(rng.sample(WORDS, rng.randint(1, 4))) for _ in range(choices)],
-            "answer": rng.randrange(choices),
-            "cluster": f"{label}-{index // 2}",
-        }
-        for index in range(n)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +34,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model"))
-
-
-def benchmark(**values: Any) -> Benchmark:
-    tasks = {"wordnet_category": {"metric": "acc_norm"}, "quartz_mini": {"metric": "acc"}}
-    return Benchmark.model_validate({"tasks": tasks, "batch_size": 4, **values})
-
-
-def run(
-    folder: Path, model: Path, chosen: Benchmark, data: Path | None, **more: Any
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    adapter = more.pop("adapter", None)
-    output, samples = folder / "commonsense.json", folder / "samples"
-    evaluate(
-        model,
-        adapter,
-        chosen,
-        output,
-        folder / "samples",
-        data_dir=data,
-        weights_sha256=SHA,
-        **more,
-    )
-    return json.loads(output.read_text()), pd.read_parquet(samples / "commonsense.parquet")
 
 
 def simple(model: Path, data: Path, tasks: list[str], shots: int) -> dict[str, Any]:
@@ -296,123 +255,3 @@ def test_a_broken_model_is_not_scored(tmp_path: Path, data: Path, engine: str) -
     with pytest.raises(BadInput, match=r"wordnet_category, question 0, are not finite"):
         run(tmp_path / "out", folder, benchmark(), data, engine=engine)
     assert not (tmp_path / "out").exists()
-
-
-# --- lm-eval's own tasks over local copies of their data ------------------------------------------
-
-
-def index_only(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
-    """Index these folders of lm-eval's tasks instead of all: the full index takes ten seconds."""
-    root = Path(lm_eval.__file__).parent / "tasks"
-
-    def manager(include_path: str, include_defaults: bool, metadata: dict[str, Any]) -> TaskManager:
-        paths = [include_path, *(str(root / folder) for folder in folders if include_defaults)]
-        return TaskManager(include_path=paths, include_defaults=False, metadata=metadata)
-
-    monkeypatch.setattr(lm_tasks, "TaskManager", manager)
-
-
-def arc(n: int, label: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"{label}-{index}",
-            "question": row["question"],
-            "choices": {"text": row["choices"], "label": list("ABCD")},
-            "answerKey": "ABCD"[row["answer"]],
-        }
-        for index, row in enumerate(questions(n, label))
-    ]
-
-
-def test_builtin_tasks_read_local_files(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    index_only(monkeypatch, "arc", "super_glue/boolq", "winogrande")
-    data = tmp_path / "data"
-    write_jsonl(data / "arc_easy_test.jsonl", arc(6, "arc test"))
-    write_jsonl(data / "arc_easy_train.jsonl", arc(3, "arc train"))
-    write_jsonl(
-        data / "boolq_validation.jsonl",
-        [{"question": f"is it {i}", "passage": "thin water", "label": i % 2} for i in range(5)],
-    )
-    write_jsonl(
-        data / "winogrande_validation.jsonl",
-        [
-            {"sentence": f"{i} the owl met the hero and _ ran.", "option1": "the owl"}
-            | {"option2": "hero", "answer": str(1 + i % 2)}
-            for i in range(4)
-        ],
-    )
-    tasks = {"arc_easy": {"metric": "acc_norm"}, "boolq": {}, "winogrande": {}}
-    record, rows = run(tmp_path, model, benchmark(tasks=tasks), data)
-    assert {name: task["split"] for name, task in record["tasks"].items()} == {
-        "arc_easy": "test",
-        "boolq": "validation",
-        "winogrande": "validation",
-    }
-    assert "boolq: acc" in (printed := capsys.readouterr().out)
-    assert "5 questions, validation split" in printed
-    assert record["tasks"]["boolq"]["acc_norm"] is None
-    golds = rows.groupby("task")["gold"].apply(list)
-    assert golds["boolq"] == [0, 1, 0, 1, 0]
-    assert golds["winogrande"] == [0, 1, 0, 1]
-    assert golds["arc_easy"] == [row["answer"] for row in questions(6, "arc test")]
-
-    chosen = benchmark(tasks={"arc_easy": {}}, num_fewshot=3)
-    (task,) = lm_tasks.load_tasks(chosen, data)["arc_easy"]
-    task.build_all_requests()
-    assert {i.args[0].count("arc train") for i in task.instances} == {3}
-    assert {i.args[0].count("arc test") for i in task.instances} == {1}
-    with pytest.raises(BadInput, match="boolq has 0 examples"):
-        lm_tasks.load_tasks(benchmark(tasks={"boolq": {}}, num_fewshot=1), data)
-    with pytest.raises(BadInput, match=r"no arc_challenge_test\.jsonl and no folder ai2_arc"):
-        lm_tasks.load_tasks(benchmark(tasks={"arc_challenge": {}}), data)
-    with pytest.raises(BadInput, match=r"ai2_arc: a tag, not a task; name its tasks \(arc_ch"):
-        lm_tasks.load_tasks(benchmark(tasks={"ai2_arc": {}}), data)
-
-
-def test_mmlu_is_one_task_over_all_subjects(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index_only(monkeypatch, "mmlu/default")
-    members = lm_tasks._members("mmlu", lm_tasks.TaskManager(str(lm_tasks.TASKS), True, {}))
-    assert len(members) == 57
-    rows = [
-        {**row, "subject": member.removeprefix("mmlu_")}
-        for member in members
-        for row in questions(3, member)
-    ]
-    write_jsonl(tmp_path / "mmlu_validation.jsonl", rows)
-    write_jsonl(tmp_path / "mmlu_dev.jsonl", [r for r in rows if " 0:" in r["question"]])
-    chosen = benchmark(tasks={"mmlu": {"limit": 40}}, num_fewshot=1, max_length=512)
-    record, table = run(tmp_path, model, chosen, tmp_path)
-    mmlu = record["tasks"]["mmlu"]
-    assert (mmlu["n"], mmlu["n_available"], mmlu["split"]) == (40, 171, "validation")
-    assert mmlu["acc"] == table["correct"].mean()
-    assert set(table["task"]) == {"mmlu"}
-    assert table["doc_id"].tolist() == draw("mmlu", 171, chosen)
-    ordered = [row for member in members for row in questions(3, member)]
-    assert table["gold"].tolist() == [ordered[i]["answer"] for i in table["doc_id"]]
-
-
-def test_builtin_tasks_read_hub_shaped_folders(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index_only(monkeypatch, "arc")
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = tmp_path / "ai2_arc"
-    for split, n in (("train", 2), ("validation", 4), ("test", 6)):
-        write_jsonl(folder / f"easy/{split}.jsonl", arc(n, f"arc {split}"))
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: ARC-Easy\n  data_files:\n"
-        + "".join(
-            f"  - {{split: {split}, path: easy/{split}.jsonl}}\n"
-            for split in ("train", "validation", "test")
-        )
-        + "---\n"
-    )
-    for split, n in (("test", 6), ("validation", 4)):
-        chosen = benchmark(tasks={"arc_easy": {}}, num_fewshot=1, split=split)
-        record, rows = run(tmp_path, model, chosen, tmp_path)
-        assert record["tasks"]["arc_easy"]["split"] == split
-        assert rows["gold"].tolist() == [row["answer"] for row in questions(n, f"arc {split}")]

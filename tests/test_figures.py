@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from fake_results import METHODS, fake_study, write_fake_results
+from fake_results import write_fake_results
+from fake_studies import METHODS, fake_study
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
@@ -23,7 +24,7 @@ GROUP = ("mini", "tiny_model")
 def made(tmp_path_factory: pytest.TempPathFactory):
     root, study = tmp_path_factory.mktemp("figures"), fake_study()
     write_fake_results(study, root)
-    write_figures(study, root)
+    write_figures(load(study, root))
     return study, root, load(study, root)
 
 
@@ -54,7 +55,7 @@ def test_five_figures_as_svg_and_png_with_a_white_background(made):
 def test_svg_bytes_are_deterministic(made, tmp_path: Path):
     study, root, _ = made
     write_fake_results(study, tmp_path)
-    write_figures(study, tmp_path)
+    write_figures(load(study, tmp_path))
     for path in sorted((root / "figures").glob("*.svg")):
         assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
 
@@ -78,7 +79,7 @@ def test_differences_draws_the_intervals_of_the_stats(made):
     }
     drawn = {tuple(np.round(line.get_xdata(), 6)) for line in panels["quartz_mini"].lines}
     for method in study.run[1:]:
-        paired = difference(results, GROUP, "commonsense", method, "base", "quartz_mini")
+        paired = difference(results, GROUP, "commonsense", method, "base", ["quartz_mini"])
         assert (round(100 * paired.low, 6), round(100 * paired.high, 6)) in drawn
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fake_results import fake_study
+from fake_studies import fake_study
 
 from owlore import launch
 from owlore.files import write_json

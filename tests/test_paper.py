@@ -5,7 +5,8 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from fake_results import PAPER_TRACK, fake_study, paper_like_study, write_fake_results
+from fake_results import write_fake_results
+from fake_studies import PAPER_TRACK, fake_study, paper_like_study
 
 from owlore.files import read_json, write_json
 from owlore.paper import NOT_SUPPORTED, _verdict, claims, comparable

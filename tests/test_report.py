@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fake_results import MINI_TRACK, fake_study, write_fake_results
+from fake_results import write_fake_results
+from fake_studies import MINI_TRACK, fake_study
 
 from owlore.errors import BadInput
 from owlore.figures import write_figures
@@ -52,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("report")
     study = fake_study(description='A <b>bold</b> & "quoted" description.')
     write_fake_results(study, root)
-    write_figures(study, root)
+    write_figures(load(study, root))
     write_report(study, root)
     text = (root / "report" / "index.html").read_text()
     return study, root, text, Page(text)
@@ -117,7 +118,7 @@ def test_sortable_columns_work_from_the_keyboard(made):
 def test_same_results_same_page(made, tmp_path: Path):
     study, root, text, _ = made
     write_fake_results(study, tmp_path)
-    write_figures(study, tmp_path)
+    write_figures(load(study, tmp_path))
     write_report(study, tmp_path)
     again = (tmp_path / "report" / "index.html").read_text()
     assert again.replace(str(tmp_path), str(root)) == text

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_results import MINI_TRACK, fake_study, write_fake_results
+from fake_results import write_fake_results
+from fake_studies import MINI_TRACK, fake_study
 
 from owlore.errors import BadInput, OwloreError
 from owlore.files import read_json, write_json

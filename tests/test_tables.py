@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import MINI_TRACK, fake_study, paper_like_study, write_fake_results
+from fake_results import write_fake_results
+from fake_studies import MINI_TRACK, fake_study, paper_like_study
 
 from owlore.comparisons import difference, discordance, trained_tasks
 from owlore.results import load
@@ -27,7 +28,7 @@ def tables_of(study, root: Path) -> dict[str, Table]:
 def made(tmp_path_factory: pytest.TempPathFactory):
     root, study = tmp_path_factory.mktemp("one"), fake_study()
     write_fake_results(study, root)
-    write_tables(study, root)
+    write_tables(load(study, root))
     return study, root, load(study, root)
 
 
@@ -195,7 +196,7 @@ def test_what_the_study_has_not_is_said(tmp_path: Path):
     track = {key: MINI_TRACK[key] for key in ("train", "commonsense")}
     study = fake_study(run=["lora"], tracks={"mini": track})
     write_fake_results(study, tmp_path, memory=False)
-    write_tables(study, tmp_path)
+    write_tables(load(study, tmp_path))
     for name, said in (
         ("mmlu", "No track of this study is scored on mmlu"),
         ("mtbench", "No track of this study is scored on mtbench"),
@@ -239,7 +240,7 @@ def test_a_real_judge_on_the_papers_model_is_tested_and_marked(tmp_path: Path):
 def test_writing_twice_gives_the_same_bytes(made, tmp_path: Path):
     study, root, _ = made
     write_fake_results(study, tmp_path)
-    write_tables(study, tmp_path)
+    write_tables(load(study, tmp_path))
     for path in (root / "tables").iterdir():
         assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes()
 

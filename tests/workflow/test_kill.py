@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import Workspace
+from workspace import Workspace
 
 pytestmark = pytest.mark.workflow
 

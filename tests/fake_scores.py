@@ -1,0 +1,145 @@
+"""MADE-UP SCORES FOR TESTS: per-question rows, their summaries, and MT-Bench judgments."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from owlore.config import Benchmark, MTBench
+from owlore.files import sha256_text, write_json, write_jsonl
+from owlore.mtbench_table import CATEGORIES
+
+
+def samples_of(
+    benchmark: Benchmark,
+    level: float,
+    questions: int,
+    shared: np.random.Generator,
+    own: np.random.Generator,
+) -> pd.DataFrame:
+    """Right or wrong for each question; `shared`, equal for all methods, makes some hard."""
+    frames = []
+    for name in sorted(benchmark.tasks):
+        n = benchmark.tasks[name].limit or questions
+        hardness = shared.normal(0, 1.2, n)
+        latent = level - hardness + own.normal(0, 0.5, n)
+        scores = own.normal(-5, 1, (n, 4))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "task": name,
+                    "doc_id": np.arange(n),
+                    "doc_hash": [sha256_text(f"{name} {i}") for i in range(n)],
+                    "cluster": [f"cluster {i // 2}" for i in range(n)],
+                    "gold": 0,
+                    "prediction": np.where(latent > 0, 0, 1),
+                    "prediction_norm": np.where(latent > -0.1, 0, 1),
+                    "correct": latent > 0,
+                    "correct_norm": latent > -0.1,
+                    "loglikelihoods": scores.tolist(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def summary_of(
+    name: str, benchmark: Benchmark, samples: pd.DataFrame, weights: str
+) -> dict[str, Any]:
+    tasks: dict[str, Any] = {}
+    for task, settings in benchmark.tasks.items():
+        rows = samples[samples["task"] == task]
+        n = len(rows)
+        scores: dict[str, Any] = {}
+        for metric, column in (("acc", "correct"), ("acc_norm", "correct_norm")):
+            scores[metric] = float(rows[column].mean())
+            scores[f"{metric}_stderr"] = float(
+                rows[column].astype(float).std(ddof=1) / math.sqrt(n)
+            )
+        tasks[task] = {
+            "metric": settings.metric,
+            "value": scores[settings.metric],
+            "stderr": scores[f"{settings.metric}_stderr"],
+            **scores,
+            "n": n,
+            "n_available": 10 * n,
+            "num_fewshot": benchmark.num_fewshot,
+            "version": 1.0,
+            "split": benchmark.split,
+            "truncated": 0,
+        }
+    errors = [score["stderr"] for score in tasks.values()]
+    return {
+        "benchmark": name,
+        "weights_sha256": weights,
+        "tasks": tasks,
+        "average": float(np.mean([score["value"] for score in tasks.values()])),
+        "average_stderr": math.sqrt(sum(error**2 for error in errors)) / len(errors),
+        "split": benchmark.split,
+        "seed": benchmark.seed,
+        "engine": "plain",
+        "lm_eval_version": "0.0.1",
+        "dtype": "float32",
+        "seconds": 10.0,
+    }
+
+
+def write_mtbench(
+    folder: Path,
+    settings: MTBench,
+    level: float,
+    weights: str,
+    stamp: dict[str, Any],
+    random: np.random.Generator,
+) -> None:
+    judge = settings.judge
+    judgments = []
+    for place in range(settings.questions):
+        for turn in (1, 2):
+            score = -1.0 if random.random() < 0.05 else float(random.integers(2, 8)) + level
+            judgments.append(
+                {
+                    "question_id": 81 + place,
+                    "model": folder.name,
+                    "judge": [judge.model, "single-v1"],
+                    "user_prompt": "made up",
+                    "judgment": f"[[{score}]]",
+                    "score": score,
+                    "turn": turn,
+                    "tstamp": 0.0,
+                }
+            )
+    write_jsonl(folder / "mtbench" / "judgments.jsonl", judgments)
+    write_jsonl(
+        folder / "mtbench" / "answers.jsonl",
+        [{"question_id": 81 + place} for place in range(settings.questions)],
+    )
+    scores = pd.DataFrame(judgments)
+    scores["category"] = [CATEGORIES[(row["question_id"] - 81) % 8] for row in judgments]
+    scored = scores[scores["score"] >= 0]
+    real = judge.provider == "openai"
+    value = {
+        "judge": {
+            "provider": judge.provider,
+            "model": judge.model,
+            "label": judge.model if real else "base model <as judge> (plumbing check)",
+        },
+        "comparable": real,
+        "weights_sha256": weights,
+        "reference_set": settings.reference_set,
+        "prompt_version": "single-v1",
+        "date": "2026-01-01",
+        "overall": float(scored["score"].mean()),
+        "turn_1": float(scored.loc[scored["turn"] == 1, "score"].mean()),
+        "turn_2": float(scored.loc[scored["turn"] == 2, "score"].mean()),
+        "categories": {k: float(v) for k, v in scored.groupby("category")["score"].mean().items()},
+        "n": len(scores),
+        "failed": int((scores["score"] < 0).sum()),
+        "questions": settings.questions,
+        "max_new_tokens": settings.max_new_tokens,
+        "seconds": 5.0,
+        **stamp,
+    }
+    write_json(folder / "mtbench.json", value)
