@@ -213,10 +213,12 @@ def tables(options: argparse.Namespace) -> None:
     """Write the comparison tables and figures."""
     from owlore import figures
     from owlore import tables as stage
+    from owlore.results import load
 
     study, root = _study_and_root(options)
-    stage.write_tables(study, root)
-    figures.write_figures(study, root)
+    results = load(study, root)
+    stage.write_tables(results)
+    figures.write_figures(results)
     print(f"tables: {root / 'tables'}", flush=True)
 
 
@@ -344,7 +346,8 @@ def _use_threads(count: int) -> None:
     from transformers.utils import logging
 
     torch.set_num_threads(count)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # loading takes a second; our own bars say what takes long
+    # Loading takes a second; our own bars say what takes long.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _known(flag: str, name: str, known: Any) -> None:

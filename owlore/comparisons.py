@@ -7,7 +7,7 @@ With several seeds the correctness of a question is averaged over them first, so
 conditional on these seeds; see `owlore.stats`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -26,6 +26,11 @@ from owlore.table_formats import Mark
 Group = tuple[str, str]  # (track, model)
 Columns = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]  # task, cluster, outcome
 LEVEL = 0.05
+
+
+def differing(groups: Sequence[Group]) -> list[int]:
+    """Which of track (0) and model (1) the groups do not share."""
+    return [place for place in (0, 1) if len({group[place] for group in groups}) > 1]
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def answers(results: Results, group: Group, method: str, benchmark: str) -> Answ
     task, cluster, _ = columns[0]
     if any(not np.array_equal(cluster, other) for _, other, _ in columns):
         raise OwloreError(f"{cells[0].cell.path}: {benchmark}: the seeds answered other questions")
-    seeds = tuple(entry.cell.seed or 0 for entry in cells)
+    seeds = tuple(entry.seed for entry in cells)
     return Answers(task, cluster, np.stack([values for _, _, values in columns], axis=1), seeds)
 
 
@@ -86,11 +91,10 @@ def difference(
     benchmark: str,
     method: str,
     reference: str,
-    task: str | None = None,
-    seed: int | None = None,
     tasks: Collection[str] | None = None,
+    seed: int | None = None,
 ) -> PairedDifference:
-    """Compare `method` minus `reference` on one task, on some, or on the average of all.
+    """Compare `method` minus `reference` on the average of some tasks, or of all.
 
     Accuracies are fractions; MT-Bench is in points of its 1 to 10 scale, over the turns that were
     scored for both. `seed` picks one seed; else both are averaged over their seeds.
@@ -98,7 +102,7 @@ def difference(
     return _paired(
         answers(results, group, method, benchmark),
         answers(results, group, reference, benchmark),
-        tasks if task is None else [task],
+        tasks,
         seed,
     )
 
@@ -112,13 +116,18 @@ def _paired(
     if not np.array_equal(first.cluster, second.cluster):
         raise OwloreError("two methods of a group answered different questions")
     a, b = _over_seeds(first, seed), _over_seeds(second, seed)
-    use = np.isfinite(a) & np.isfinite(b)
-    if tasks is not None:
-        use &= np.isin(first.task, list(tasks))
+    use = np.isfinite(a) & np.isfinite(b) & _of_tasks(first, tasks)
     if not use.any():
         nan = float("nan")
         return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0)
     return paired_difference(a[use], b[use], first.task[use], first.cluster[use])
+
+
+def _of_tasks(one: Answers, tasks: Collection[str] | None) -> NDArray[np.bool_]:
+    """Which rows belong to the tasks; all if none are named."""
+    if tasks is None:
+        return np.ones(len(one.task), dtype=bool)
+    return np.isin(one.task, list(tasks))
 
 
 def _over_seeds(one: Answers, seed: int | None) -> NDArray[np.float64]:
@@ -139,7 +148,7 @@ def discordance(
 ) -> tuple[int, int, float]:
     """Count, for one seed, what only `method` and only `reference` got right, and McNemar's p."""
     pair = [answers(results, group, name, benchmark) for name in (method, reference)]
-    use = np.isin(pair[0].task, list(set(pair[0].task) if tasks is None else tasks))
+    use = _of_tasks(pair[0], tasks)
     return mcnemar_exact(*(_over_seeds(one, seed)[use] for one in pair))
 
 
@@ -154,6 +163,7 @@ def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], 
     return [t for t in tasks if t in mixture], [t for t in tasks if t not in mixture]
 
 
+@cache
 def standing(
     results: Results, group: Group, benchmark: str, task: str | None = None
 ) -> dict[str, Mark]:

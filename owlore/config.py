@@ -246,6 +246,11 @@ class Method(Strict):
         return self
 
     @property
+    def examples_per_step(self) -> int:
+        """Training examples in one optimizer step, on one device."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
     def needs_outliers(self) -> bool:
         """Whether the layer draw uses the model's outlier scores."""
         return self.sampling in ("outlier", "outlier-reversed")

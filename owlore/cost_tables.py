@@ -50,7 +50,7 @@ def _record(entry: CellResults, simulated: float | None) -> dict[str, Any]:
     where = {"track": cell.track, "model": cell.model, "method": cell.method}
     return {
         **where,
-        "seed": cell.seed or 0,
+        "seed": entry.seed,
         "device": finetune["device"],
         **{key: finetune[key] for key, _, _, _ in MEASURED},
         "tokens": finetune["tokens"],

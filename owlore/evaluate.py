@@ -14,7 +14,6 @@ import logging
 import math
 import random
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from owlore.lm_tasks import load_tasks
 from owlore.shared_prefix import SharedPrefixLM
 
 ENGINES = ("shared-prefix", "plain")
-DTYPES = ("float32", "bfloat16")
 
 Row = dict[str, Any]
 
@@ -70,7 +68,7 @@ def evaluate(
         BadInput: see `load_tasks`; an unknown engine or dtype; no checkpoint or adapter in a
             folder; a log-likelihood that is not finite.
     """
-    for key, value, allowed in (("engine", engine, ENGINES), ("dtype", dtype, DTYPES)):
+    for key, value, allowed in (("engine", engine, ENGINES), ("dtype", dtype, models.DTYPES)):
         if value not in allowed:
             raise BadInput(f"{key}: {value}: allowed: {', '.join(allowed)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -78,7 +76,7 @@ def evaluate(
     if data_dir is None and benchmark.data_dir is not None:
         data_dir = Path(benchmark.data_dir)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about each override
-    started, clock = datetime.now(UTC), time.monotonic()
+    started, clock = provenance.now(), time.monotonic()
 
     tasks = load_tasks(benchmark, data_dir)
     lm = _language_model(model_dir, adapter, benchmark, engine, dtype, device)
@@ -105,8 +103,8 @@ def evaluate(
         "device": device,
         "max_length": lm.max_length,
         "batch_size": benchmark.batch_size,
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": started,
+        "ended": provenance.now(),
         "seconds": round(time.monotonic() - clock, 3),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
@@ -138,7 +136,7 @@ def _language_model(
     model: PreTrainedModel = models.load(model_dir, dtype)
     if adapter is not None:
         model = models.merged(model, adapter)
-    positions = getattr(model.config, "max_position_embeddings", None) or benchmark.max_length
+    positions = models.positions(model.config) or benchmark.max_length
     return SharedPrefixLM(
         pretrained=model.to(device),  # type: ignore[arg-type]
         tokenizer=models.load_tokenizer(model_dir),

@@ -1,6 +1,7 @@
 """The tables of evidence: which differences are there, and what the paper's claims come to."""
 
 import math
+from functools import cache
 from typing import Any
 
 from owlore.comparisons import (
@@ -21,6 +22,7 @@ from owlore.table_formats import NOTHING, Column, Table, Value, number, signless
 from owlore.table_parts import comparability_notes, lead_columns, lead_values, place
 
 
+@cache
 def significance_table(results: Results) -> Table:
     """Return every method against the base model and against full fine-tuning.
 
@@ -80,31 +82,26 @@ def _family(
     """The rows of one family: every method against `reference` on these tasks."""
     base = base_of(results.study)
     methods = [name for name in results.study.run if name not in (reference, base)]
-    compared = [
-        difference(results, group, benchmark, name, reference, tasks=tasks) for name in methods
-    ]
+    compared = [difference(results, group, benchmark, name, reference, tasks) for name in methods]
     adjusted = holm([paired.p_value for paired in compared])
     records = []
     for method, paired, p_holm in zip(methods, compared, adjusted, strict=True):
-        seeds = [entry.cell.seed or 0 for entry in results.of(*group, method)]
+        seeds = [entry.seed for entry in results.of(*group, method)]
         where = {"track": group[0], "model": group[1], "benchmark": benchmark}
         where |= {"tasks": part}
         where |= {"method": method, "reference": reference}
         verdict = "=" if p_holm >= LEVEL else "better" if paired.difference > 0 else "worse"
         together = {"p_holm": p_holm, "verdict": verdict}
-        single = {}
-        if benchmark != "mtbench" and len(seeds) == 1:
-            single = _mcnemar(results, group, benchmark, method, reference, seeds[0], tasks)
+        counts = {
+            seed: _mcnemar(results, group, benchmark, method, reference, seed, tasks)
+            for seed in seeds
+        }
         listed = " ".join(map(str, seeds))
+        single = counts[seeds[0]] if len(seeds) == 1 else {}
         records.append(_numbers(where, listed, paired) | single | together)
         for seed in seeds if len(seeds) > 1 else []:
-            alone = difference(results, group, benchmark, method, reference, seed=seed, tasks=tasks)
-            counts = (
-                _mcnemar(results, group, benchmark, method, reference, seed, tasks)
-                if benchmark != "mtbench"
-                else {}
-            )
-            records.append(_numbers(where, str(seed), alone) | counts)
+            alone = difference(results, group, benchmark, method, reference, tasks, seed)
+            records.append(_numbers(where, str(seed), alone) | counts[seed])
     return records
 
 
@@ -128,6 +125,8 @@ def _mcnemar(
     seed: int,
     tasks: list[str] | None,
 ) -> dict[str, Any]:
+    if benchmark == "mtbench":  # scores, not right or wrong
+        return {}
     counts = discordance(results, group, benchmark, method, reference, seed, tasks)
     return dict(zip(("only_method", "only_reference", "p_mcnemar"), counts, strict=True))
 

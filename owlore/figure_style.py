@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from owlore.comparisons import Group
+from owlore.comparisons import Group, differing
 from owlore.config import Study
 
 Item = TypeVar("Item")
@@ -76,7 +76,7 @@ def sentence(text: str) -> Figure:
 
 def titles(groups: Sequence[Group]) -> Iterator[str]:
     """Yield a panel title a group: the track and the model, each only where it differs."""
-    differ = [place for place in (0, 1) if len({group[place] for group in groups}) > 1]
+    differ = differing(groups)
     for group in groups:
         yield ": ".join(group[place] for place in differ) or group[1]
 

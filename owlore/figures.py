@@ -11,7 +11,6 @@ nothing to show is still written and says why.
 """
 
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -20,10 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from owlore.config import Study
 from owlore.figure_style import INK, RC, STYLES, apart, grid, sentence, styles, titles
 from owlore.files import replacing
-from owlore.results import Results, load
+from owlore.results import Results
 from owlore.score_figures import differences, tradeoff
 
 SAVING: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
@@ -41,19 +39,13 @@ CAPTIONS = {
 }
 
 
-def write_figures(study: Study, root: Path) -> None:
-    """Write `root`/figures/{name}.{svg,png} for the five figures.
-
-    Raises:
-        BadInput: a result file is missing.
-        OwloreError: the result files contradict each other.
-    """
-    results = load(study, root)
+def write_figures(results: Results) -> None:
+    """Write figures/{name}.{svg,png} of a study, five figures."""
     for name, draw in DRAWINGS.items():
         with matplotlib.rc_context(RC):
             figure = draw(results)
             for ending, options in SAVING.items():
-                with replacing(root / "figures" / f"{name}.{ending}") as partial:
+                with replacing(results.root / "figures" / f"{name}.{ending}") as partial:
                     figure.savefig(partial, format=ending, **options)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,17 @@ from owlore.errors import BadInput
 def canonical_json(value: Any) -> str:
     """Return `value` as JSON with sorted keys, so that key order never changes a hash."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, names joined with dots; an empty one stays a value."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def sha256_text(text: str) -> str:
@@ -97,16 +108,21 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the file system that `folder` lies on, or will lie on."""
+    existing = folder.resolve()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
 def require_free_space(folder: Path, needed_bytes: int) -> None:
     """Stop before a job that could not store its result.
 
     Raises:
         BadInput: the file system of `folder` has less than `needed_bytes` free.
     """
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free < needed_bytes:
         raise BadInput(
             f"{folder}: {free / 2**30:.1f} GiB free on disk, this job needs "

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import openai
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from owlore import fastchat, provenance
@@ -29,6 +28,7 @@ from owlore.errors import BadInput, OwloreError
 from owlore.files import read_jsonl, sha256_file, write_json, write_jsonl
 from owlore.models import load, load_tokenizer
 from owlore.mtbench import encode, read_questions, window
+from owlore.progress import Progress
 
 PREFIX = "Rating: [["
 MAX_PROMPT_TOKENS = 1536  # of the local judge: a longer prompt loses its beginning
@@ -238,7 +238,9 @@ def _play(matches: list[Any], ask: Ask, attempts: int, partial: Path) -> list[Ro
     partial.parent.mkdir(parents=True, exist_ok=True)
     with (
         open(partial, "a", encoding="utf-8") as stream,
-        tqdm(total=len(rows), initial=len(rows) - len(missing), desc="judge", unit="match") as bar,
+        Progress(
+            total=len(rows), initial=len(rows) - len(missing), desc="judge", unit="match"
+        ) as bar,
     ):
         for place in missing:
             rows[place] = row = _judgment(matches[place], ask, attempts)

@@ -12,7 +12,6 @@ Prompts, choices and metrics are lm-eval's in every case. Few-shot examples neve
 questions that are scored.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from owlore.config import Benchmark
 from owlore.errors import BadInput
 from owlore.files import read_jsonl
+from owlore.parsing import near
 
 TASKS = Path(__file__).parent / "tasks"
 EMBEDDED = frozenset(path.stem for path in TASKS.glob("[!_]*.yaml"))
@@ -48,7 +48,9 @@ def load_tasks(benchmark: Benchmark, data_dir: Path | None) -> dict[str, list[An
     loaded = {}
     for name, wanted in benchmark.tasks.items():
         if name not in manager.task_index:
-            raise BadInput(f"tasks: {name}: unknown task ({_near(name, manager.all_tasks)})")
+            all_of_them = f"embedded: {', '.join(sorted(EMBEDDED))}; lm-eval's: `lm-eval ls tasks`"
+            meant = near(name, manager.all_tasks, otherwise=all_of_them)
+            raise BadInput(f"tasks: {name}: unknown task ({meant})")
         _check_group(name, manager, wanted.metric)
         if name in EMBEDDED:
             if data_dir is None:
@@ -258,10 +260,3 @@ def _members(name: str, manager: TaskManager) -> list[str]:
         known = isinstance(member, str) and member in manager.task_index
         members += _members(member, manager) if known else [str(member)]
     return members
-
-
-def _near(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    if close:
-        return "did you mean " + " or ".join(close) + "?"
-    return "embedded: " + ", ".join(sorted(EMBEDDED)) + "; lm-eval's: `lm-eval ls tasks`"

@@ -76,7 +76,7 @@ class Measuring(TrainerCallback):
         meter.projector["refreshes"] += optimizer.projector_refreshes
         meter.projector["seconds"] += optimizer.projector_seconds
         optimizer.projector_refreshes, optimizer.projector_seconds = 0, 0.0
-        per_step = trainer.method.per_device_train_batch_size * args.gradient_accumulation_steps
+        per_step = trainer.method.examples_per_step
         first = (state.global_step - 1) * per_step
         order = trainer.order
         self._tokens = sum(len(order[i].input_ids) for i in range(first, first + per_step))

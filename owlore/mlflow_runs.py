@@ -8,7 +8,7 @@ from typing import Any
 
 from owlore.config import BENCHMARKS, Cell, Study
 from owlore.errors import BadInput
-from owlore.files import canonical_json, read_json, read_jsonl, sha256_text
+from owlore.files import canonical_json, flattened, read_json, read_jsonl, sha256_text
 from owlore.mlflow_store import DIGEST_LENGTH, NOTE, STAGE, Run
 
 GIB = 2**30
@@ -39,7 +39,7 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
     finetune = results["finetune"]
     identity = {"method": cell.method, "model": cell.model, "track": cell.track, "seed": cell.seed}
     shared: dict[str, Any] = {
-        "params": identity | _flat(finetune["config"]),
+        "params": identity | flattened(finetune["config"]),
         "tags": _provenance(finetune) | _machine(root),
         "dataset": _dataset(study, cell, finetune),
     }
@@ -175,7 +175,7 @@ def _mtbench_run(
     return Run(
         name=f"mtbench: {title}",
         times=_times(result),
-        params=identity | params | _flat({"judge": result["judge"]}),
+        params=identity | params | flattened({"judge": result["judge"]}),
         metrics={f"mtbench/{name}": value for name, value in metrics.items()},
         tags=_provenance(result) | _machine(root) | {"mtbench_comparable": result["comparable"]},
         files=(("", path), ("", answers), ("", judgments)),
@@ -275,16 +275,6 @@ def _milliseconds(iso: str) -> int:
     """Unix milliseconds of an ISO 8601 time; one without a zone is UTC."""
     when = datetime.fromisoformat(iso)
     return round(1000 * (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return flat
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

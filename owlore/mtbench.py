@@ -14,14 +14,14 @@ from typing import Any
 
 import jinja2
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from owlore import fastchat
 from owlore.config import MTBench
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, sha256_text, write_jsonl
-from owlore.models import DTYPES, load, load_tokenizer, merged
+from owlore.models import DTYPES, load, load_tokenizer, merged, positions
+from owlore.progress import Progress
 
 Row = dict[str, Any]
 Message = dict[str, str]
@@ -71,7 +71,7 @@ def answer(
     done: list[Row] = []
     batches = [rows[at : at + spec.batch_size] for at in range(0, len(rows), spec.batch_size)]
     steps = len(batches) * 2 * spec.max_new_tokens
-    with tqdm(total=steps, desc=f"answer {model_id}", unit="step") as bar:
+    with Progress(total=steps, desc=f"answer {model_id}", unit="step") as bar:
         for batch in batches:
             done += _answer_batch(model, tokenizer, batch, room, spec, model_id, bar)
     write_jsonl(output, done)
@@ -138,12 +138,12 @@ def window(model: PreTrainedModel, new_tokens: int) -> int | None:
     Raises:
         BadInput: none fit.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = positions(model.config)
     if limit is None:
         return None
     if new_tokens >= limit:
         raise BadInput(f"mtbench.max_new_tokens: {new_tokens}: the model's window is {limit}")
-    return int(limit) - new_tokens
+    return limit - new_tokens
 
 
 @torch.inference_mode()
@@ -155,7 +155,7 @@ def generate(
     generators: list[torch.Generator],
     stops: set[int],
     max_new_tokens: int,
-    bar: "tqdm[Any] | None" = None,
+    bar: Progress | None = None,
 ) -> list[list[int]]:
     """Decode a batch of prompts, each row with its own temperature and generator.
 
@@ -226,7 +226,7 @@ def _answer_batch(
     room: int | None,
     spec: MTBench,
     model_id: str,
-    bar: "tqdm[Any]",
+    bar: Progress,
 ) -> list[Row]:
     """Answer both turns of a batch of questions; the second sees the first answer."""
     talks: list[list[Message]] = [[] for _ in batch]

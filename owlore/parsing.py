@@ -41,13 +41,13 @@ def load_yaml(path: Path) -> Any:
         raise BadInput(f"{path}: not YAML ({' '.join(str(error).split())})") from None
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names was probably meant, or list them."""
+def near(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Say which of the known names was probably meant; if none, `otherwise` or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3)
     if close:
         return "did you mean " + " or ".join(close) + "?"
-    return "allowed: " + (", ".join(names) or "none")
+    return otherwise or "allowed: " + (", ".join(names) or "none")
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -1,11 +1,10 @@
 """What a study would run: `owlore check`. Reads the study and what is on disk; loads no model."""
 
-import shutil
 from pathlib import Path
 
 from owlore import provenance
 from owlore.config import Cell, Study
-from owlore.files import read_json, read_jsonl, write_json
+from owlore.files import free_bytes, read_json, read_jsonl, write_json
 
 GIB = 2**30
 WORDS_TO_TOKENS = 1.5  # a rough count while the training data is only text
@@ -39,33 +38,27 @@ def describe(study: Study, root: Path, resources: Path) -> str:
 def write_study(study: Study, folder: Path) -> None:
     """Write study.json (the whole study, defaults filled in) and manifest.json into `folder`.
 
-    The workflow does it whenever it starts; files that would say the same are left alone.
+    The workflow does it whenever it starts; a manifest that would only say a later time stays.
     """
-    manifest = {"started": None, **provenance.manifest(study)}
-    for name, value in (("manifest", manifest), ("study", study.model_dump(mode="json"))):
-        file = folder / f"{name}.json"
-        earlier = read_json(file) if file.exists() else {}
-        if {**earlier, "started": None} != {**value, "started": None}:
-            write_json(file, value)
+    write_json(folder / "study.json", study.model_dump(mode="json"))
+    file = folder / "manifest.json"
+    earlier = read_json(file) if file.exists() else {}
+    manifest = provenance.manifest(study)
+    if {**manifest, "started": earlier.get("started")} != earlier:
+        write_json(file, manifest)
 
 
 def _training(study: Study, root: Path) -> str:
-    parts = []
-    for track in study.tracks:
-        for model in study.models:
-            for name in study.run:
-                method = study.method(name, track, model)
-                if method.trainable == "none":
-                    continue
-                examples = (
-                    method.max_steps
-                    * method.per_device_train_batch_size
-                    * method.gradient_accumulation_steps
-                )
-                parts.append((track, examples))
-    cells = len(parts) * len(study.seeds)
-    examples = sum(count for _, count in parts) * len(study.seeds)
-    text = f"{cells} runs, {examples:,} examples in all"
+    methods = [
+        study.method(name, track, model)
+        for track in study.tracks
+        for model in study.models
+        for name in study.run
+    ]
+    examples = [m.max_steps * m.examples_per_step for m in methods if m.trainable != "none"]
+    cells = len(examples) * len(study.seeds)
+    total = sum(examples) * len(study.seeds)
+    text = f"{cells} runs, {total:,} examples in all"
     lengths = [
         (len(row.get("prompt", "").split()) + len(row.get("completion", "").split()))
         for track in study.tracks
@@ -74,13 +67,13 @@ def _training(study: Study, root: Path) -> str:
         for row in read_jsonl(file)
     ]
     if lengths:
-        tokens = examples * WORDS_TO_TOKENS * sum(lengths) / len(lengths)
+        tokens = total * WORDS_TO_TOKENS * sum(lengths) / len(lengths)
         return f"{text}, about {tokens:,.0f} tokens"
     return f"{text} (tokens are known once the data stage has run)"
 
 
 def _disk(study: Study, root: Path, resources: Path, trained: list[Cell]) -> str:
-    free = shutil.disk_usage(_existing(root)).free / GIB
+    free = free_bytes(root) / GIB
     sizes = {
         model: read_json(file)["bytes"]
         for model in study.models
@@ -99,9 +92,3 @@ def _disk(study: Study, root: Path, resources: Path, trained: list[Cell]) -> str
         f"about {kept / GIB:.1f} GiB of weights to keep, {working / GIB:.1f} GiB more while a "
         f"cell trains; {free:.0f} GiB free"
     )
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.resolve().parent
-    return folder

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.figures import CAPTIONS
-from owlore.files import write_text
+from owlore.files import flattened, write_text
 from owlore.results import CellResults, load
 from owlore.summary import QUESTION, answer, limits
 from owlore.table_formats import to_csv
@@ -50,7 +50,7 @@ def write_report(study: Study, root: Path) -> None:
         downloads={table.name: _data_uri("text/csv", to_csv(table).encode()) for table in tables},
         figures=[(name, caption, _figure(root, name)) for name, caption in CAPTIONS.items()],
         cells=[_cell(study, root, entry) for entry in results.cells],
-        machine=_flat(manifest),
+        machine=[(name, _text(value)) for name, value in flattened(manifest).items()],
         limits=limits(results),
     )
     write_text(root / "report" / "index.html", page)
@@ -90,17 +90,6 @@ def _cell(study: Study, root: Path, entry: CellResults) -> dict[str, Any]:
         "config": json.dumps(finetune["config"], indent=1, ensure_ascii=False),
         "command": f"snakemake --cores all {target}",
     }
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Turn the manifest into name and value, nested names joined with dots."""
-    if isinstance(value, dict) and value:
-        return [
-            pair
-            for key, inner in value.items()
-            for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, _text(value))]
 
 
 def _text(value: Any) -> str:

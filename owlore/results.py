@@ -34,6 +34,11 @@ class CellResults:
     samples: dict[str, pd.DataFrame]  # one row a question, sorted by (task, doc_id)
     judgments: list[dict[str, Any]]
 
+    @property
+    def seed(self) -> int:
+        """The cell's seed; the base model, which has none, is in seed0."""
+        return self.cell.seed or 0
+
 
 @dataclass(frozen=True, eq=False)
 class Results:

@@ -93,7 +93,7 @@ def differences(results: Results) -> Figure:
     for panel, place, (group, benchmark, task) in zip(panels, titles(groups), drawn, strict=True):
         panel.axvline(0, color="black", linewidth=0.8)
         for row, method in enumerate(methods):
-            paired = difference(results, group, benchmark, method, base, task)
+            paired = difference(results, group, benchmark, method, base, task and [task])
             colour, marker = styles(results.study)[method]
             panel.plot(100 * paired.difference, row, marker, color=colour, markersize=6)
             panel.plot([100 * paired.low, 100 * paired.high], [row, row], color=colour, lw=1.4)

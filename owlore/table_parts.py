@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from owlore.comparisons import Group
+from owlore.comparisons import Group, differing
 from owlore.paper import comparable
 from owlore.results import Results
 from owlore.table_formats import Column, Table, Value
@@ -27,12 +27,12 @@ def nothing_scored(benchmark: str) -> Table:
 def lead_columns(groups: Sequence[Group]) -> list[Column]:
     """Columns for track and model, each only where the groups differ in it."""
     names = ("track", "model")
-    return [Column(names[place], "text") for place in _differing(groups)]
+    return [Column(names[place], "text") for place in differing(groups)]
 
 
 def lead_values(groups: Sequence[Group], group: Group) -> list[Value]:
     """The cells under `lead_columns`."""
-    return [Value(group[place]) for place in _differing(groups)]
+    return [Value(group[place]) for place in differing(groups)]
 
 
 def place(groups: Sequence[Group]) -> str:
@@ -40,10 +40,6 @@ def place(groups: Sequence[Group]) -> str:
     shared = [name for name, *others in (set(names) for names in zip(*groups, strict=True))
               if not others]  # fmt: skip
     return f": {', '.join(shared)}" if shared else ""
-
-
-def _differing(groups: Sequence[Group]) -> list[int]:
-    return [place for place in (0, 1) if len({group[place] for group in groups}) > 1]
 
 
 def comparability_notes(results: Results, *benchmarks: str) -> list[str]:
@@ -78,7 +74,7 @@ def summaries(results: Results, groups: Sequence[Group], benchmark: str) -> list
 
 def group_record(results: Results, group: Group, method: str) -> dict[str, Any]:
     """The leading fields of a record: track, model, method and its seeds."""
-    seeds = [str(entry.cell.seed or 0) for entry in results.of(*group, method)]
+    seeds = [str(entry.seed) for entry in results.of(*group, method)]
     return {"track": group[0], "model": group[1], "method": method, "seeds": " ".join(seeds)}
 
 

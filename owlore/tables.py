@@ -3,30 +3,22 @@
 Run as: `owlore tables --study STUDY.yaml`, or `snakemake --cores all tables`.
 """
 
-from pathlib import Path
-
-from owlore.config import Study
 from owlore.cost_tables import efficiency_table, memory_table
 from owlore.evidence_tables import claims_table, significance_table
 from owlore.files import write_text
 from owlore.mtbench_table import mtbench_table
-from owlore.results import Results, load
+from owlore.results import Results
 from owlore.score_tables import accuracy_table
 from owlore.table_formats import Table, to_csv, to_latex, to_markdown
 
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
-def write_tables(study: Study, root: Path) -> None:
-    """Write `root`/tables/{name}.{csv,md,tex}; a table with nothing to show says so.
-
-    Raises:
-        BadInput: a result file is missing.
-        OwloreError: the result files contradict each other.
-    """
-    for table in make_tables(load(study, root)):
+def write_tables(results: Results) -> None:
+    """Write tables/{name}.{csv,md,tex} of a study; a table with nothing to show says so."""
+    for table in make_tables(results):
         for ending, write in FORMATS.items():
-            write_text(root / "tables" / f"{table.name}.{ending}", write(table))
+            write_text(results.root / "tables" / f"{table.name}.{ending}", write(table))
 
 
 def make_tables(results: Results) -> list[Table]:

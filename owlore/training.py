@@ -63,9 +63,8 @@ class CellTrainer(Trainer):
         device: str,
     ) -> "CellTrainer":
         """Put the parts together; the layer switch comes only with trainable: layers."""
-        per_step = method.per_device_train_batch_size * method.gradient_accumulation_steps
         pad = int(tokenizer.pad_token_id)
-        order = data.TrainingOrder(examples, method.max_steps * per_step, seed)
+        order = data.TrainingOrder(examples, method.max_steps * method.examples_per_step, seed)
         trainer = cls(
             model=model,
             args=_arguments(method, seed, checkpoints, device),
