@@ -57,6 +57,6 @@ class Table:
         RESULTS.mkdir(exist_ok=True)
         write_text(RESULTS / f"{self._name}.md", text)
         with (RESULTS / f"{self._name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, header)
+            writer = csv.DictWriter(file, header, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)

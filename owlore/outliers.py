@@ -81,8 +81,10 @@ def _counts_by_resample(sizes: Tensor, norms: Tensor, column: Tensor, limits: Te
     """Return, for each resample, how many of these entries |W_ij| are outliers in it."""
     total = torch.zeros(len(limits), dtype=torch.int64)
     step = max(1, BLOCK // len(limits))
-    for some, where in zip(sizes.split(step), column.split(step), strict=True):
-        total += (some * norms[:, where] > limits[:, None]).sum(1).cpu()
+    for start in range(0, len(sizes), step):
+        part = slice(start, start + step)
+        scores = sizes[part] * norms[:, column[part]]
+        total += (scores > limits[:, None]).sum(1).cpu()
     return total
 
 

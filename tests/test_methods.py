@@ -28,7 +28,6 @@ def test_checkpointing_changes_no_gradient(block):
     plain, saving = built(**block), built(**block, gradient_checkpointing=True)
     for model in (plain, saving):
         answer_loss(model, BATCH, None).backward()
-    assert saving.get_decoder().is_gradient_checkpointing if block["trainable"] == "all" else True
     for (name, one), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None), name
         assert one.grad is None or torch.equal(one.grad, other.grad), name
