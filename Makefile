@@ -2,6 +2,7 @@
 # make test        the tests
 # make ui          the MLflow UI on localhost
 # make lint        ruff, mypy, snakefmt, snakemake --lint
+# make benchmarks  speed and memory against the published recipe (an hour, 2 cores)
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,16 +11,17 @@ STAMP := $(VENV)/installed
 PORT ?= 5000
 STUDY ?= embedded
 
-.PHONY: reproduce test ui lint
+.PHONY: reproduce test ui lint benchmarks
 .DEFAULT_GOAL := reproduce
 
 # The stamp comes last: a virtual environment without it is unfinished and is made anew.
-$(STAMP): envs/requirements.lock pyproject.toml
+$(STAMP): envs/requirements.lock envs/peers.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -e $(STAMP) || rm -rf $(VENV)
 	@test -e $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r envs/requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r envs/peers.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $(STAMP)
 
@@ -41,3 +43,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
+
+benchmarks: $(STAMP)
+	$(BIN)/python benchmarks/outliers.py
+	$(BIN)/python benchmarks/projector.py
+	$(BIN)/python benchmarks/training.py

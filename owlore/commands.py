@@ -88,7 +88,7 @@ def data(options: argparse.Namespace) -> None:
 def outliers(options: argparse.Namespace) -> None:
     """Score every decoder layer of a model."""
     _use_threads(options.threads)
-    from owlore import outliers as stage
+    from owlore import score_layers as stage
 
     stage.run(
         options.model,

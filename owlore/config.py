@@ -203,7 +203,11 @@ class Method(Strict):
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, gt=0)
     gradient_checkpointing: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "bfloat16-master", "bfloat16-stochastic"] = Field(
+        "float32",
+        description="of the weights; bfloat16: moments too, as published; -master: float32 copies "
+        "of what trains now; -stochastic: updates rounded up or down at random",
+    )
     checkpoint_steps: PositiveInt = 10
 
     overrides: list[Override] = Field(default_factory=list)
@@ -249,6 +253,16 @@ class Method(Strict):
     def examples_per_step(self) -> int:
         """Training examples in one optimizer step, on one device."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights: float32 or bfloat16."""
+        return self.precision.split("-")[0]
+
+    @property
+    def rounding(self) -> str:
+        """What `LowRankAdamW` does with an update of a bfloat16 weight."""
+        return self.precision.partition("-")[2] or "nearest"
 
     @property
     def needs_outliers(self) -> bool:

@@ -82,7 +82,7 @@ def finetune(
     require_free_space(output, size * (8 if method.trainable == "all" else 4))
 
     torch.manual_seed(seed)
-    model = trainable_model(models.load(model_dir, method.precision), method)
+    model = trainable_model(models.load(model_dir, method.dtype), method)
     trainer = CellTrainer.assemble(
         model, tokenizer, examples, method, seed, scores, output / "checkpoints", device
     )

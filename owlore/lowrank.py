@@ -1,8 +1,9 @@
 """LowRankAdamW: AdamW whose moments live in a low-rank space for chosen matrices (GaLore).
 
-Imports only torch, so that it can be lifted out. For a matrix of a group with a `rank` the gradient
-G is projected on an orthonormal basis of its leading subspace, Adam runs on the small projection,
-and the update is projected back and scaled (GaLore, arXiv 2403.03507, Algorithm 2):
+Imports only torch, so that it can be lifted out, with `projector.py` and `rounding.py`. For a
+matrix of a group with a `rank` the gradient G is projected on an orthonormal basis of its leading
+subspace, Adam runs on the small projection, and the update is projected back and scaled (GaLore,
+arXiv 2403.03507, Algorithm 2):
 
     side left:   R = Pᵀ G,  W ← W − lr · scale · P · adam(R)        P: rows × rank
     side right:  R = G P,   W ← W − lr · scale · adam(R) · Pᵀ       P: columns × rank
@@ -10,10 +11,19 @@ and the update is projected back and scaled (GaLore, arXiv 2403.03507, Algorithm
 All other parameters get plain AdamW. Both use torch's own AdamW kernel, so that two methods never
 differ by the implementation of Adam. Weight decay is decoupled and applied to the full weight.
 
-What differs from galore-torch: the basis comes from subspace iteration (warm-started) unless an
-exact SVD is asked for; state is plain tensors and numbers, so a checkpoint loads with
-`weights_only=True`; a layer that falls asleep can drop, keep or offload its state; a layer that
-wakes up always gets a fresh basis.
+What differs from galore-torch:
+
+- A gradient is projected as soon as backward has made it, added to the projections of the step's
+  earlier micro-batches, and freed: full gradients of two matrices never live side by side. A sum
+  of projections is the projection of the sum, so accumulation changes nothing.
+- *First micro-batch rule*: where a basis is due (at wake-up and every `update_proj_gap` steps), it
+  is made of the gradient of the step's first micro-batch, and holds for that whole step. With one
+  micro-batch a step this is GaLore's own rule.
+- Clipping (`clip_grad_norm`) is by the norm of what is used: projections and plain gradients.
+- The basis comes from subspace iteration unless an exact SVD is asked for.
+- State is plain tensors and numbers, so a checkpoint loads with `weights_only=True`.
+- A layer that falls asleep can drop, keep or offload its state; one that wakes up always gets a
+  fresh basis.
 """
 
 import time
@@ -24,9 +34,14 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-OVERSAMPLING = 8  # extra columns of the sketch; Halko et al. 2011, section 4.2, recommend 5 to 10
-COLD_ITERATIONS = 2
-WARM_ITERATIONS = 1
+from owlore.projector import (
+    leading_basis,
+    project,
+    project_back,
+    projects_left,
+    rotated_moments,
+)
+from owlore.rounding import round_stochastically, widened
 
 
 class LowRankAdamW(torch.optim.Optimizer):
@@ -46,18 +61,28 @@ class LowRankAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        rounding: str = "nearest",
         seed: int = 0,
     ):
-        """Prepare the optimizer.
+        """Prepare the optimizer; projected parameters get a hook that runs in backward.
 
         Args:
-            params: parameter groups.
+            params: parameter groups, of parameters or (name, parameter) pairs.
             lr: learning rate.
             betas: decay rates of the two moments.
             eps: added to the root of the second moment, after bias correction as torch does.
             weight_decay: decoupled, applied to the full weight.
-            seed: of the random sketches that start a basis.
+            rounding: what becomes of an update of a bfloat16 weight. nearest: added in bfloat16,
+                moments in bfloat16 too (as published). stochastic: computed in float32, rounded
+                up or down at random. master: a float32 copy of the weight is state. The last two
+                keep float32 moments. Low-rank moments and bases are float32 always.
+            seed: of the random sketches that start a basis, and of stochastic rounding.
+
+        Raises:
+            ValueError: `rounding` is not known.
         """
+        if rounding not in ("nearest", "stochastic", "master"):
+            raise ValueError(f"rounding: {rounding!r}: allowed nearest, stochastic, master")
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -69,13 +94,22 @@ class LowRankAdamW(torch.optim.Optimizer):
             "side": "std",
             "refresh": "subspace",
             "moments": "reset",
+            "steps": 0,  # taken by this group
         }
         self.projector_seconds = 0.0
         self.projector_refreshes = 0
         super().__init__(params, defaults)
+        self._rounding = rounding
         self._seed = seed
-        every = [parameter for group in self.param_groups for parameter in group["params"]]
-        self._number = {parameter: index for index, parameter in enumerate(every)}
+        self._projections: dict[Tensor, Tensor] = {}  # of this step's micro-batches, summed
+        self._number: dict[Tensor, int] = {}
+        self._group_index: dict[Tensor, int] = {}
+        for index, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                self._number[parameter] = len(self._number)
+                self._group_index[parameter] = index
+                if group["rank"] is not None and parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(self._project)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -83,29 +117,55 @@ class LowRankAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
+        """Update every parameter that has a gradient; projected gradients are used up.
 
         Raises:
-            FloatingPointError: a gradient to be projected is not finite; its number is named.
+            FloatingPointError: see `_refresh`.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._project_all()
         for group in self.param_groups:
-            trained = [p for p in group["params"] if p.grad is not None]
-            if not trained:
-                continue
             if group["rank"] is None:
-                self._plain_step(group, trained)
+                self._plain_step(group, [p for p in group["params"] if p.grad is not None])
             else:
-                for parameter in trained:
-                    self._low_rank_step(group, parameter)
+                for parameter in group["params"]:
+                    if parameter in self._projections:
+                        self._low_rank_step(group, parameter, self._projections.pop(parameter))
+            group["steps"] += 1
         return loss
+
+    @torch.no_grad()
+    def clip_grad_norm(self, max_norm: float) -> Tensor:
+        """Scale this step's gradients so that their norm is at most `max_norm`; return the norm.
+
+        The norm is taken over plain gradients and projections together, after all micro-batches.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; its parameter is named.
+        """
+        self._project_all()
+        gradients = {
+            parameter: self._projections.get(parameter, parameter.grad)
+            for parameter in self._number
+            if parameter in self._projections or parameter.grad is not None
+        }
+        found = [gradient for gradient in gradients.values() if gradient is not None]
+        norm = torch.nn.utils.get_total_norm(found).float()
+        if not torch.isfinite(norm):
+            for parameter, gradient in gradients.items():
+                if gradient is not None and not torch.isfinite(gradient).all():
+                    raise self._not_finite(parameter)
+        if norm > max_norm:
+            torch._foreach_mul_(found, max_norm / (norm + 1e-6))
+        return norm
 
     def sleep(self, parameters: Iterable[Tensor], policy: str = "drop") -> None:
         """Parameters stop training: drop, keep or offload (to main memory) their state."""
         for parameter in parameters:
+            self._projections.pop(parameter, None)
             if policy == "drop":
                 self.state.pop(parameter, None)
             elif policy == "offload" and parameter in self.state:
@@ -130,6 +190,10 @@ class LowRankAdamW(torch.optim.Optimizer):
             if torch.is_tensor(value)
         )
 
+    def projections(self) -> dict[Tensor, Tensor]:
+        """Return the projected gradients that wait for `step`, by parameter."""
+        return self._projections
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state in the dtype it had; torch alone would cast it to the parameter's."""
         super().load_state_dict(state_dict)
@@ -137,124 +201,143 @@ class LowRankAdamW(torch.optim.Optimizer):
         for number, parameter in zip(saved_numbers, self._number, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
                 if torch.is_tensor(value):
-                    device = "cpu" if value.dim() == 0 and key == "step" else parameter.device
-                    self.state[parameter][key] = value.to(device, copy=True)
+                    self.state[parameter][key] = value.to(parameter.device, copy=True)
 
-    def _plain_step(self, group: dict[str, Any], trained: list[Tensor]) -> None:
-        for parameter in trained:
-            if not self.state[parameter]:
-                self.state[parameter] = _fresh_moments(parameter)
-        _adam(group, trained, [p.grad for p in trained], [self.state[p] for p in trained])
+    def _project_all(self) -> None:
+        """Project what backward's hooks have not seen: gradients that were set by hand."""
+        for group in self.param_groups:
+            if group["rank"] is not None:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._project(parameter)
 
-    def _low_rank_step(self, group: dict[str, Any], parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        gradient = parameter.grad.float()
-        state = self.state[parameter]
+    @torch.no_grad()
+    def _project(self, parameter: Tensor) -> None:
+        """Add the projection of a micro-batch's gradient to its sum and free the gradient."""
+        group = self.param_groups[self._group_index[parameter]]
         left = projects_left(parameter.shape, group["side"])
-        if not state or state["age"] % group["update_proj_gap"] == 0:
+        assert parameter.grad is not None
+        gradient = widened(parameter.grad)
+        parameter.grad = None
+        first = parameter not in self._projections
+        state = self.state[parameter]
+        if first and ("basis" not in state or state["age"] % group["update_proj_gap"] == 0):
             self._refresh(group, parameter, gradient, left)
-        basis = state["basis"]
-        projected = basis.T @ gradient if left else gradient @ basis
-        if "exp_avg" not in state:
-            state.update(_fresh_moments(projected))
-        # Adam on a zero weight leaves exactly the step it would take.
-        update = torch.zeros_like(projected)
-        _adam({**group, "weight_decay": 0.0}, [update], [projected], [state])
-        state["age"] += 1
-        if group["weight_decay"] > 0:
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        change = basis @ update if left else update @ basis.T
-        parameter.add_(change.to(parameter.dtype), alpha=group["scale"])
+        projection = project(gradient, state["basis"], left)
+        self._projections[parameter] = (
+            projection if first else self._projections[parameter].add_(projection)
+        )
 
     def _refresh(
         self, group: dict[str, Any], parameter: Tensor, gradient: Tensor, left: bool
     ) -> None:
-        """Give the parameter a new basis and treat its moments as the group says."""
+        """Give the parameter a new basis and treat its moments as the group says.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the parameter is named.
+        """
         started = time.perf_counter()
         if not torch.isfinite(gradient).all():
-            raise FloatingPointError(
-                f"the gradient of parameter {self._number[parameter]} "
-                f"({tuple(parameter.shape)}) is not finite"
-            )
+            raise self._not_finite(parameter)
         state = self.state[parameter]
         refreshes = state.get("refreshes", 0)
         old = state.get("basis")
-        generator = torch.Generator().manual_seed(
-            (self._seed * 1_000_003 + self._number[parameter]) * 1_000_003 + refreshes
-        )
+        generator = self._generator_for(parameter, 2 * refreshes)
         new = leading_basis(gradient, left, group["rank"], group["refresh"], old, generator)
         if "exp_avg" in state:
             if group["moments"] == "reset":
                 for key in ("exp_avg", "exp_avg_sq", "step"):
                     del state[key]
             elif group["moments"] == "rotate" and old is not None:
-                _rotate(state, new.T @ old, left)
+                state["exp_avg"], state["exp_avg_sq"] = rotated_moments(
+                    state["exp_avg"], state["exp_avg_sq"], new.T @ old, left
+                )
         state.update({"basis": new, "age": state.get("age", 0), "refreshes": refreshes + 1})
         self.projector_refreshes += 1
         self.projector_seconds += time.perf_counter() - started
 
+    def _low_rank_step(self, group: dict[str, Any], parameter: Tensor, projection: Tensor) -> None:
+        state = self.state[parameter]
+        if "exp_avg" not in state:
+            state.update(_fresh_moments(projection))
+        # Adam on a zero weight leaves exactly the step it would take.
+        update = torch.zeros_like(projection)
+        _adam({**group, "weight_decay": 0.0}, [update], [projection], [state])
+        state["age"] += 1
+        left = projects_left(parameter.shape, group["side"])
+        change = project_back(update, state["basis"], left)
+        weight = self._weight_to_update(parameter)
+        if group["weight_decay"] > 0:
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(change.to(weight.dtype), alpha=group["scale"])
+        self._write_back(parameter, weight)
 
-def projects_left(shape: torch.Size, side: str) -> bool:
-    """Return whether a matrix's rows are projected (side std: the smaller dimension)."""
-    if side == "std":
-        return shape[0] < shape[1]
-    return side == "left"
+    def _plain_step(self, group: dict[str, Any], trained: list[Tensor]) -> None:
+        # One call for all weights that are updated in place, one each for those with a wide copy.
+        in_place = [p for p in trained if not self._has_wide_copy(p)]
+        for parameters in [in_place, *([p] for p in trained if self._has_wide_copy(p))]:
+            if not parameters:
+                continue
+            weights = [self._weight_to_update(p) for p in parameters]
+            gradients = [
+                p.grad.to(weight.dtype)
+                for p, weight in zip(parameters, weights, strict=True)
+                if p.grad is not None
+            ]
+            for parameter, weight in zip(parameters, weights, strict=True):
+                if "exp_avg" not in self.state[parameter]:
+                    self.state[parameter].update(_fresh_moments(weight))
+            _adam(group, weights, gradients, [self.state[p] for p in parameters])
+            for parameter, weight in zip(parameters, weights, strict=True):
+                self._write_back(parameter, weight)
 
+    def _has_wide_copy(self, parameter: Tensor) -> bool:
+        return self._rounding != "nearest" and parameter.dtype == torch.bfloat16
 
-def leading_basis(
-    gradient: Tensor,
-    left: bool,
-    rank: int,
-    refresh: str,
-    warm: Tensor | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return an orthonormal basis of a matrix's leading left or right singular subspace.
+    def _weight_to_update(self, parameter: Tensor) -> Tensor:
+        """Return the weight itself or, for rounding stochastic and master, a float32 copy."""
+        if not self._has_wide_copy(parameter):
+            return parameter
+        if self._rounding == "stochastic":
+            return parameter.float()
+        state = self.state[parameter]
+        if "master" not in state:
+            state["master"] = parameter.float()
+        master: Tensor = state["master"]
+        return master
 
-    Args:
-        gradient: finite, shape (rows, columns), float32.
-        left: whether the left subspace is wanted (d = rows), or the right (d = columns).
-        rank: columns wanted, at most min(rows, columns).
-        refresh: svd (exact), randomized (a new random sketch), subspace (start from `warm`).
-        warm: the former basis, shape (d, rank), or None.
-        generator: of the random sketch, on the CPU so that every device draws the same.
+    def _write_back(self, parameter: Tensor, weight: Tensor) -> None:
+        if weight is parameter:
+            return
+        if self._rounding == "stochastic":
+            # Every step of every parameter has its own generator: resuming needs no state.
+            steps = self.param_groups[self._group_index[parameter]]["steps"]
+            weight = round_stochastically(weight, self._generator_for(parameter, 2 * steps + 1))
+        parameter.copy_(weight)
 
-    Returns:
-        Shape (d, rank). A zero matrix gives some orthonormal basis.
-    """
-    if refresh == "svd":
-        u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
-        exact: Tensor = u[:, :rank] if left else vh[:rank].T
-        return exact.contiguous()
-    matrix = gradient if left else gradient.T
-    if refresh == "subspace" and warm is not None:
-        sketch, iterations = warm, WARM_ITERATIONS
-    else:
-        width = min(rank + OVERSAMPLING, *matrix.shape)
-        random = torch.randn(matrix.shape[1], width, generator=generator)
-        sketch, iterations = matrix @ random.to(matrix), COLD_ITERATIONS
-        sketch = torch.linalg.qr(sketch).Q
-    for _ in range(iterations):
-        sketch = torch.linalg.qr(matrix @ (matrix.T @ sketch)).Q
-    if sketch.shape[1] == rank:
-        return sketch.contiguous()
-    # Rayleigh-Ritz: keep the best `rank` directions of the wider sketch.
-    small = sketch.T @ matrix
-    vectors = torch.linalg.eigh(small @ small.T).eigenvectors  # ascending
-    best: Tensor = sketch @ vectors[:, -rank:].flip(1)
-    return best.contiguous()
+    def _generator_for(self, parameter: Tensor, occasion: int) -> torch.Generator:
+        number = self._number[parameter]
+        seed = (self._seed * 1_000_003 + number) * 1_000_003 + occasion
+        return torch.Generator().manual_seed(seed % 2**63)
+
+    def _not_finite(self, parameter: Tensor) -> FloatingPointError:
+        group = self.param_groups[self._group_index[parameter]]
+        place = next(k for k, p in enumerate(group["params"]) if p is parameter)
+        names = group.get("param_names")
+        name = names[place] if names else f"parameter {self._number[parameter]}"
+        return FloatingPointError(f"the gradient of {name} {tuple(parameter.shape)} is not finite")
 
 
 def _adam(
     group: dict[str, Any],
     weights: list[Tensor],
-    gradients: list[Tensor | None],
+    gradients: list[Tensor],
     states: list[dict[str, Any]],
 ) -> None:
     """Run torch's fused AdamW on these weights; `states` hold the moments and step counts."""
     adamw(
         weights,
-        [gradient for gradient in gradients if gradient is not None],
+        gradients,
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],
@@ -276,19 +359,6 @@ def _fresh_moments(like: Tensor) -> dict[str, Any]:
         "exp_avg": torch.zeros_like(like),
         "exp_avg_sq": torch.zeros_like(like),
     }
-
-
-def _rotate(state: dict[str, Any], turn: Tensor, left: bool) -> None:
-    """Carry the moments into the new basis; `turn` = newᵀ old, shape (rank, rank).
-
-    The first moment turns like a gradient. The second is a mean of squares: entries mix with the
-    squared coefficients (LDAdam, arXiv 2410.16103, drops the same cross terms).
-    """
-    average, square = state["exp_avg"], state["exp_avg_sq"]
-    if left:
-        state["exp_avg"], state["exp_avg_sq"] = turn @ average, turn.square() @ square
-    else:
-        state["exp_avg"], state["exp_avg_sq"] = average @ turn.T, square @ turn.T.square()
 
 
 def _move(state: dict[str, Any], device: torch.device) -> None:

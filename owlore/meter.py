@@ -1,9 +1,13 @@
 """What is measured while training: time, tokens, bytes by kind, and the bar that shows it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from owlore import models
@@ -11,6 +15,9 @@ from owlore.progress import Progress
 
 if TYPE_CHECKING:
     from owlore.training import CellTrainer
+
+# Bytes of a training step; activations are what the forward pass keeps for backward.
+KINDS = ("weights", "gradients", "optimizer", "activations")
 
 
 @dataclass
@@ -20,14 +27,28 @@ class Meter:
     seconds: float = 0.0
     tokens: int = 0
     trained_parameters: int = 0
-    bytes: dict[str, int] = field(
-        default_factory=lambda: {"weights": 0, "gradients": 0, "optimizer": 0, "decoder": 0}
-    )
+    bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "decoder"), 0))
     projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
 
     def highest(self, kind: str, found: int) -> None:
         """Keep the highest number of bytes seen of a kind."""
         self.bytes[kind] = max(self.bytes[kind], found)
+
+    @contextmanager
+    def activations(self, model: nn.Module) -> Iterator[None]:
+        """Add up what the forward pass inside keeps for backward; weights do not count."""
+        weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            yield
+        self.highest("activations", sum(kept.values()))
 
 
 class Measuring(TrainerCallback):
@@ -60,10 +81,12 @@ class Measuring(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
-        meter.highest("weights", sum(p.numel() * p.element_size() for p in parameters))
+        meter.highest("weights", sum(p.nbytes for p in parameters))
         gradients = [p.grad for p in parameters if p.grad is not None]
-        meter.highest("gradients", sum(g.numel() * g.element_size() for g in gradients))
-        meter.trained_parameters = max(meter.trained_parameters, sum(g.numel() for g in gradients))
+        gradients += self._trainer.low_rank_adamw().projections().values()
+        meter.highest("gradients", sum(g.nbytes for g in gradients))
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        meter.trained_parameters = max(meter.trained_parameters, trained)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -33,6 +33,11 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
         inside = {id(p) for p in models.decoder_layers(model).parameters()}
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in inside)
+    if method.gradient_checkpointing:
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        inner.activation_checkpointing_enable({"use_reentrant": False})
+        # Meant for reentrant checkpoints; it would run backward down to a frozen embedding.
+        inner.disable_input_require_grads()  # type: ignore[no-untyped-call]
     model.config.use_cache = False
     model.train()
     return model
@@ -45,7 +50,7 @@ def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
     rank; embeddings, norms and biases never are (GaLore, section 5.1: attention and feed-forward
     matrices).
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if method.projection == "none":
         return [{"params": trained}]
     assert method.rank is not None
@@ -57,9 +62,9 @@ def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
     ]
     projected = {id(matrix) for matrix in matrices}
     return [
-        {"params": [p for p in trained if id(p) not in projected]},
+        {"params": [(name, p) for name, p in trained if id(p) not in projected]},
         {
-            "params": [matrix for matrix in matrices if matrix.requires_grad],
+            "params": [(name, p) for name, p in trained if id(p) in projected],
             "rank": method.rank,
             "update_proj_gap": method.update_proj_gap,
             "scale": method.scale,

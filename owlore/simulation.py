@@ -28,11 +28,11 @@ from owlore.config import Method, Study
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, write_json
 from owlore.fit import check_method
+from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
 from owlore.methods import optimizer_groups, trainable_model
 from owlore.progress import Progress, line
 from owlore.provenance import versions
-from owlore.training import answer_loss
 
 GIB = 2**30
 aten = torch.ops.aten
@@ -135,13 +135,10 @@ def simulate(
             optimizer = optimizer_in_mid_training(model, method)
         tracker = _Tracker()
         tracker.track_external(model, optimizer, *batch.values())
-        hook = tracker.track_gradient
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+        tracker.track_gradients_of(model, optimizer)
         with tracker:
             answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), method.max_grad_norm)
+            optimizer.clip_grad_norm(method.max_grad_norm)
             optimizer.step()
     return _split(tracker, optimizer)
 
@@ -155,6 +152,7 @@ def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRank
         betas=(method.adam_beta1, method.adam_beta2),
         eps=method.adam_epsilon,
         weight_decay=method.weight_decay,
+        rounding=method.rounding,
     )
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -176,10 +174,17 @@ class _Tracker(MemTracker):
     finite. With a full batch and finite gradients: yes, all, yes.
     """
 
-    def track_gradient(self, parameter: Tensor) -> None:
-        """Count a parameter's gradient as such; a hook, called when it has been accumulated."""
-        assert parameter.grad is not None
-        self._update_and_maybe_create_winfos(parameter.grad, _MemRefType.GRAD)
+    def track_gradients_of(self, model: nn.Module, optimizer: LowRankAdamW) -> None:
+        """Count gradients, or the projections that the optimizer's hooks leave of them, as such."""
+
+        def track(parameter: Tensor) -> None:
+            kept = optimizer.projections().get(parameter, parameter.grad)
+            assert kept is not None
+            self._update_and_maybe_create_winfos(kept, _MemRefType.GRAD)
+
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # after the optimizer's own hook
+                parameter.register_post_accumulate_grad_hook(track)  # type: ignore[no-untyped-call]
 
     def _track_module_params_and_buffers(
         self, module: nn.Module, install_grad_hooks: bool = True
@@ -198,10 +203,22 @@ class _Tracker(MemTracker):
     ) -> Any:
         if func is aten._local_scalar_dense.default and args[0].dtype == torch.bool:
             return True
+        if func is aten.add.Tensor and _sums_gradients_of_a_tied_head(*args):
+            func = aten.add_.Tensor
         if func is aten.index.Tensor:
             tensor, indices = args
             args = (tensor, [index for mask in indices for index in _as_rows(mask)])
         return super().__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+def _sums_gradients_of_a_tied_head(one: Any, other: Any) -> bool:
+    """Return whether autograd adds the gradients of a matrix's two uses, embedding and head.
+
+    It does so in place, except where a tensor is fake. No other sum of two like it is made in the
+    backward pass: gradients of hidden states have three dimensions.
+    """
+    in_backward = torch._C._current_graph_task_id() >= 0
+    return in_backward and torch.is_tensor(other) and one.dim() == 2 and one.shape == other.shape
 
 
 def _as_rows(index: Tensor | None) -> list[Tensor | None]:
@@ -225,7 +242,7 @@ def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
 def _meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
     """Build the model without storage: peft cannot replace modules of fake tensors."""
     config = copy.deepcopy(config)  # building a model writes into its configuration
-    dtype = models.DTYPES[method.precision]
+    dtype = models.DTYPES[method.dtype]
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
@@ -234,8 +251,6 @@ def _meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
             model = trainable_model(model, method)
     except ValueError as error:  # no causal language model, one without SDPA, no target modules
         raise BadInput(f"model: {str(error).splitlines()[0]}") from None
-    if method.gradient_checkpointing:
-        model.activation_checkpointing_enable()
     return model
 
 

@@ -43,9 +43,14 @@ class LayerSwitch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Freeze what slept when the checkpoint was written; the optimizer holds all by now."""
-        if self.switches:
-            for index, layer in enumerate(self.layers):
-                layer.requires_grad_(index in self.active)
+        if not self.switches:
+            return
+        assert self._optimizer is not None, "attach() comes before training"
+        for index, layer in enumerate(self.layers):
+            layer.requires_grad_(index in self.active)
+            if index not in self.active:
+                # Loading put its state on the layer's device, also if it had been offloaded.
+                self._optimizer.sleep(layer.parameters(), self._policy)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
@@ -28,9 +27,10 @@ from owlore import data, models
 from owlore.config import Method
 from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
+from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
 from owlore.memory import peak_bytes
-from owlore.meter import Measuring, Meter
+from owlore.meter import KINDS, Measuring, Meter
 from owlore.methods import optimizer_groups
 from owlore.progress import line
 from owlore.sampling import LayerSampler, layer_weights
@@ -124,6 +124,7 @@ class CellTrainer(Trainer):
                 betas=(self.method.adam_beta1, self.method.adam_beta2),
                 eps=self.method.adam_epsilon,
                 weight_decay=self.method.weight_decay,
+                rounding=self.method.rounding,
                 seed=self.seed,
             )
             if self.switch is not None:
@@ -134,6 +135,15 @@ class CellTrainer(Trainer):
         """Return our optimizer; accelerate wraps it once training has begun."""
         return cast("LowRankAdamW", getattr(self.optimizer, "optimizer", self.optimizer))
 
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """Clip by the optimizer: the Trainer sees no gradient that has been projected."""
+        try:
+            return self.low_rank_adamw().clip_grad_norm(self.args.max_grad_norm)
+        except FloatingPointError as error:
+            raise TrainingStopped(
+                f"{error} at step {self.state.global_step + 1}: try a smaller learning_rate"
+            ) from None
+
     def compute_loss(
         self,
         model: Any,
@@ -142,7 +152,8 @@ class CellTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the mean cross-entropy over the labelled tokens of the whole step."""
-        loss = answer_loss(model, inputs, num_items_in_batch)
+        with self.meter.activations(self.language_model):
+            loss = answer_loss(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             digest = hashlib.sha256(inputs["input_ids"].cpu().numpy().tobytes()).hexdigest()
             raise TrainingStopped(
@@ -165,7 +176,7 @@ class CellTrainer(Trainer):
             "final_loss": losses[-1],
             "trainable_parameters": meter.trained_parameters,
             "total_parameters": sum(p.numel() for p in self.language_model.parameters()),
-            "memory_bytes": {k: meter.bytes[k] for k in ("weights", "gradients", "optimizer")},
+            "memory_bytes": {k: meter.bytes[k] for k in KINDS},
             "peak_bytes": peak_bytes(self.args.device.type),
             "optimizer_bytes": meter.bytes["optimizer"],
             "decoder_optimizer_bytes": meter.bytes["decoder"],
@@ -201,40 +212,6 @@ class _WholeCheckpoints(TrainerCallback):
         )
 
 
-def answer_loss(
-    model: PreTrainedModel, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
-) -> Tensor:
-    """Return the cross-entropy of the labelled tokens; other rows never reach the head.
-
-    Args:
-        model: a causal language model, wrapped by peft or not.
-        inputs: a batch of `owlore.data`.
-        num_items_in_batch: labelled tokens in the whole step; None: in this batch.
-    """
-    plain: PreTrainedModel = model
-    if isinstance(model, PeftModel):
-        plain = cast("PreTrainedModel", model.get_base_model())
-    labels = inputs["labels"][:, 1:]
-    wanted = labels != data.IGNORED
-    count = wanted.sum() if num_items_in_batch is None else num_items_in_batch
-    model_inputs = {key: value for key, value in inputs.items() if key != "labels"}
-    head = models.head(plain)
-    if head is not None and _head_is_plain(plain):
-        hidden = models.decoder(plain)(**model_inputs, use_cache=False).last_hidden_state
-        logits = head(hidden[:, :-1][wanted])
-    else:  # a capped or scaled head: let the model compute its logits
-        output: Any = plain(**model_inputs, use_cache=False)
-        logits = output.logits[:, :-1][wanted]
-    total = nn.functional.cross_entropy(logits.float(), labels[wanted], reduction="sum")
-    return total / count
-
-
-def _head_is_plain(model: PreTrainedModel) -> bool:
-    config = model.config.get_text_config()
-    modified = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-    return not any(getattr(config, key, None) for key in modified)
-
-
 def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
     assert method.learning_rate is not None
     return TrainingArguments(
@@ -246,8 +223,7 @@ def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> Tra
         lr_scheduler_type=method.lr_scheduler_type,
         warmup_steps=method.warmup_steps,
         max_grad_norm=method.max_grad_norm,
-        activation_checkpointing=method.gradient_checkpointing,
-        bf16=False,  # precision: bfloat16 means bfloat16 weights, as published
+        bf16=False,  # precision: bfloat16 means bfloat16 weights; no autocast
         seed=seed,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would hide a diverging loss

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys import save_tiny, tiny_gpt2, tiny_llama
+from toys import save_tiny, tiny_llama
 
-from owlore import data, training
+from owlore import training
 from owlore.config import Method
 from owlore.errors import BadInput, TrainingStopped
 from owlore.finetune import finetune
-from owlore.methods import trainable_model
 from owlore.parsing import parse
 
 COMMON = {
@@ -40,6 +39,11 @@ METHODS = {
     "owlore": {**LAYERS, **LOW_RANK, "sampling": "outlier", "law": "marginal"},
     "owlore-keep": {**LAYERS, **LOW_RANK, "sampling": "outlier", "state": "keep"},
     "frozen-embeddings": {**LAYERS, "sampling": "decrease", "train_embeddings": False},
+    "owlore-master": {**LAYERS, **LOW_RANK, "sampling": "outlier", "precision": "bfloat16-master"},
+    "full-stochastic": {"trainable": "all", "precision": "bfloat16-stochastic"},
+    "dora": {"trainable": "lora", "r": 2, "lora_alpha": 4, "use_dora": True},
+    "rslora": {"trainable": "lora", "r": 2, "lora_alpha": 4, "use_rslora": True},
+    "pissa": {"trainable": "lora", "r": 2, "lora_alpha": 4, "init_lora_weights": "pissa"},
 }
 
 
@@ -152,20 +156,6 @@ def test_accumulated_micro_batches_equal_one_batch(inputs, tmp_path):
     two = train(inputs, tmp_path / "two", method("full", **split))
     assert one["first_loss"] == pytest.approx(two["first_loss"], abs=1e-5)
     assert one["final_loss"] == pytest.approx(two["final_loss"], abs=1e-3)
-
-
-@pytest.mark.parametrize("build", [tiny_llama, tiny_gpt2])
-def test_answer_loss_equals_the_models_own_loss(build):
-    from toys import tiny_tokenizer
-
-    rows = [
-        {"prompt": "Question: wet?", "completion": " water"},
-        {"prompt": "Q", "completion": " w"},
-    ]
-    batch = data.padded_batch(data.tokenise(rows, tiny_tokenizer(), 64), 0)
-    model = trainable_model(build(), parse(Method, {**COMMON, "trainable": "all"}, "m")).eval()
-    ours = training.answer_loss(model, batch, None)
-    assert ours.item() == pytest.approx(model(**batch).loss.item(), abs=1e-5)
 
 
 def test_a_non_finite_loss_stops_the_run_and_names_the_step(inputs, tmp_path):

@@ -5,7 +5,9 @@ import io
 import pytest
 import torch
 
-from owlore.lowrank import LowRankAdamW, leading_basis, projects_left
+from owlore.lowrank import LowRankAdamW
+from owlore.projector import leading_basis, projects_left
+from owlore.rounding import round_stochastically
 
 
 def parameter(rows: int, columns: int, seed: int = 0) -> torch.nn.Parameter:
@@ -97,6 +99,90 @@ def test_a_warm_start_follows_a_turning_subspace():
     assert captured > 0.99
 
 
+def test_micro_batches_add_up_to_one_batch():
+    """On ordinary steps a sum of projections is the projection of the sum (float64, to 1e-6)."""
+    torch.manual_seed(0)
+    inputs = torch.randn(4, 12, 7, dtype=torch.float64)  # steps × examples × features
+    whole, split = (parameter(5, 7).detach().double().requires_grad_() for _ in range(2))
+    for weight, parts in ((whole, 1), (split, 3)):
+        group = {"params": [weight], "rank": 2, "update_proj_gap": 100}
+        optimizer = LowRankAdamW([group], lr=0.01)
+        for step, batch in enumerate(inputs):
+            # The basis is due in step 0: it sees all of that step in both runs.
+            for part in batch.chunk(1 if step == 0 else parts):
+                (part @ weight.T).square().sum().backward()
+                assert weight.grad is None, "freed as soon as it is projected"
+            optimizer.clip_grad_norm(1.0)
+            optimizer.step()
+    assert torch.allclose(whole, split, atol=1e-6, rtol=0)
+
+
+def test_a_basis_that_is_due_is_made_of_the_first_micro_batch():
+    torch.manual_seed(0)
+    first, second = torch.randn(3, 7), torch.randn(3, 7)
+    weight, alone = parameter(5, 7), parameter(5, 7)
+    bases = []
+    for tensor, batches in ((weight, (first, second)), (alone, (first,))):
+        optimizer = LowRankAdamW([{"params": [tensor], "rank": 2, "refresh": "svd"}], lr=0.01)
+        for batch in batches:
+            (batch @ tensor.T).square().sum().backward()
+        optimizer.step()
+        bases.append(optimizer.state[tensor]["basis"])
+        assert optimizer.projector_refreshes == 1
+    assert torch.equal(*bases)
+
+
+def test_clipping_is_by_the_norm_of_projections_and_plain_gradients_together():
+    matrix, vector = parameter(5, 7), torch.nn.Parameter(torch.ones(3))
+    groups = [{"params": [matrix], "rank": 2, "refresh": "svd"}, {"params": [vector]}]
+    optimizer = LowRankAdamW(groups, lr=0.01)
+    gradient = gradients(5, 7, 1)[0]
+    for _ in range(2):  # two micro-batches
+        matrix.grad = gradient.clone()
+        optimizer._project_all()
+    vector.grad = torch.full((3,), 2.0)
+    leading = torch.linalg.svdvals(gradient)[:2] * 2
+    expected = (leading.square().sum() + 12).sqrt()
+    assert optimizer.clip_grad_norm(0.5).item() == pytest.approx(expected.item(), rel=1e-5)
+    left = optimizer.projections()[matrix].square().sum() + vector.grad.square().sum()
+    assert left.sqrt().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_hooks_outlive_freezing_and_no_two_full_gradients_live_side_by_side():
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(*(torch.nn.Linear(6, 6, bias=False) for _ in range(3)))
+    optimizer = LowRankAdamW([{"params": list(layers.parameters()), "rank": 2}], lr=0.01)
+    alive = []
+    for layer in layers:
+        layer.weight.register_post_accumulate_grad_hook(
+            lambda _: alive.append(sum(p.grad is not None for p in layers.parameters()))
+        )
+    for asleep in (0, 1):
+        layers[asleep].requires_grad_(False)
+        layers(torch.randn(4, 6)).square().sum().backward()
+        assert layers[asleep].weight not in optimizer.projections()
+        assert len(optimizer.projections()) == 2
+        optimizer.step()
+        layers[asleep].requires_grad_(True)
+    assert set(alive) == {0} and len(alive) == 4
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_gradient_that_is_not_finite_is_named_when_clipping(rank):
+    good, bad = parameter(4, 6), parameter(4, 6)
+    named = [("layer.good", good), ("layer.bad", bad)]
+    optimizer = LowRankAdamW([{"params": named, "rank": rank, "refresh": "svd"}], lr=0.1)
+    for broken in (False, True):
+        good.grad, bad.grad = torch.ones(4, 6), torch.ones(4, 6)
+        if broken:
+            bad.grad[0, 0] = float("inf")
+            with pytest.raises(FloatingPointError, match=r"gradient of layer.bad \(4, 6\)"):
+                optimizer.clip_grad_norm(1.0)
+        else:
+            optimizer.clip_grad_norm(1.0)
+            optimizer.step()
+
+
 def test_sides():
     assert projects_left(torch.Size([3, 5]), "std") and not projects_left(torch.Size([5, 5]), "std")
     assert projects_left(torch.Size([5, 3]), "left") and not projects_left(
@@ -116,7 +202,7 @@ def test_a_zero_gradient_changes_nothing(refresh):
 def test_a_non_finite_gradient_is_an_error():
     weight = parameter(4, 6)
     optimizer = LowRankAdamW([{"params": [weight], "rank": 2}], lr=0.1)
-    with pytest.raises(FloatingPointError, match=r"parameter 0 \(\(4, 6\)\) is not finite"):
+    with pytest.raises(FloatingPointError, match=r"parameter 0 \(4, 6\) is not finite"):
         run(weight, optimizer, [torch.full((4, 6), float("nan"))])
 
 
@@ -145,6 +231,38 @@ def test_state_policies():
     assert optimizer.state[weight]["refreshes"] == 2, "a layer that wakes up gets a fresh basis"
     optimizer.sleep([weight], "drop")
     assert optimizer.state_bytes() == 0
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("rounding", ["stochastic", "master"])
+def test_small_updates_of_bfloat16_weights_are_not_lost(rounding, rank):
+    """Each step is a twentieth of the gap between two bfloat16 numbers from 1 to 2."""
+    starts = (1.1 + 0.8 * torch.rand(64, 64)).bfloat16().float()
+    wide = torch.nn.Parameter(starts.clone())
+    narrow, nearest = (torch.nn.Parameter(starts.bfloat16()) for _ in range(2))
+    for weight, how in ((wide, "nearest"), (narrow, rounding), (nearest, "nearest")):
+        group = {"params": [weight], "rank": rank, "refresh": "svd", "update_proj_gap": 1000}
+        optimizer = LowRankAdamW([group], lr=0.0004 if rank is None else 0.003, rounding=how)
+        for _ in range(50):
+            weight.grad = torch.ones(64, 64).to(weight.dtype)
+            optimizer.step()
+    moved = (wide - starts).mean().item()
+    assert moved < -0.01
+    if rounding == "master":
+        assert (narrow.float() - wide).abs().max().item() <= 2**-8 + 1e-6, "half the gap"
+    else:
+        assert (narrow.float() - starts).mean().item() == pytest.approx(moved, rel=0.05)
+    assert torch.equal(nearest, starts.bfloat16()) or rank is not None
+
+
+def test_stochastic_rounding_is_right_on_average_and_keeps_what_is_exact():
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.full((100_000,), 1.0 + 0.3 * 2**-7)
+    rounded = round_stochastically(wide, generator).float()
+    assert set(rounded.unique().tolist()) == {1.0, 1.0 + 2**-7}
+    assert rounded.mean().item() == pytest.approx(wide[0].item(), abs=1e-4)
+    exact = torch.randn(1000).bfloat16()
+    assert torch.equal(round_stochastically(exact.float(), generator), exact)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

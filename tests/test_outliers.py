@@ -2,14 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from toys import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from owlore import outliers
+from owlore import calibration, outliers, score_layers
+from owlore.calibration import input_square_sums
 from owlore.errors import BadInput
 from owlore.models import decoder_layers, linear_modules
+from owlore.outliers import score_layer
+from owlore.score_layers import layer_weights_of
 from owlore.spectra import heavy_tail_exponent
 
 
@@ -70,14 +74,11 @@ def literal_ratios(model, windows):
 
 
 def our_ratios(model, windows, batch_size=4):
-    squares = outliers.input_square_sums(model, windows, batch_size)
-    rows = []
-    for layer, sums in zip(decoder_layers(model), squares, strict=True):
-        linears = linear_modules(layer)
-        counts = outliers.outlier_counts(linears, sums, THRESHOLDS)
-        total = sum(module.weight.numel() for module in linears.values())
-        rows.append([sum(c[k] for c in counts.values()) / total for k in range(len(THRESHOLDS))])
-    return rows
+    squares = input_square_sums(model, windows, batch_size)
+    return [
+        score_layer(layer_weights_of(layer), sums, THRESHOLDS, 3.0).ratios
+        for layer, sums in zip(decoder_layers(model), squares, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -94,14 +95,50 @@ def test_independent_of_the_batch_size(windows):
     assert our_ratios(model, windows, 1) == our_ratios(model, windows, 6)
 
 
+def random_squares(weights, groups=4):
+    torch.manual_seed(0)
+    return {name: torch.rand(groups, weight.shape[1]) for name, weight in weights.items()}
+
+
 def test_scaling_the_inputs_changes_nothing():
-    layer = decoder_layers(tiny_llama())[0]
-    linears = linear_modules(layer)
-    squares = {name: torch.rand(m.weight.shape[1]).double() for name, m in linears.items()}
+    weights = layer_weights_of(decoder_layers(tiny_llama())[0])
+    squares = random_squares(weights)
     scaled = {name: 64 * value for name, value in squares.items()}
-    assert outliers.outlier_counts(linears, squares, THRESHOLDS) == outliers.outlier_counts(
-        linears, scaled, THRESHOLDS
-    )
+    found = score_layer(weights, squares, THRESHOLDS, 3.0)
+    assert found == score_layer(weights, scaled, THRESHOLDS, 3.0)
+    assert sum(found.projections.values()) > 0
+
+
+def test_the_interval_is_that_of_scoring_each_resample_anew():
+    """The shortcut (only entries that may be outliers are looked at again) changes no count."""
+    weights = layer_weights_of(decoder_layers(tiny_llama())[0])
+    squares = random_squares(weights)
+    found = score_layer(weights, squares, THRESHOLDS, 3.0, seed=5)
+    generator = torch.Generator().manual_seed(5)
+    drawn = torch.randint(4, (outliers.RESAMPLES, 4), generator=generator)
+    ratios = [
+        score_layer(weights, {n: s[groups] for n, s in squares.items()}, [3.0], 3.0).ratios[0]
+        for groups in drawn
+    ]
+    expected = np.quantile(ratios, [0.025, 0.975])
+    assert found.interval == pytest.approx(expected, abs=1e-6)
+    low, high = found.interval
+    assert low < high and low - 1e-6 <= found.ratios[1] <= high
+
+
+def test_one_sample_has_no_spread():
+    weights = layer_weights_of(decoder_layers(tiny_llama())[0])
+    found = score_layer(weights, random_squares(weights, groups=1), THRESHOLDS, 3.0)
+    assert found.interval == (found.ratios[1], found.ratios[1])
+
+
+def test_samples_are_summed_in_groups_of_neighbours(monkeypatch, windows):
+    model = tiny_llama()
+    apart = input_square_sums(model, windows)[1]["mlp.down_proj"]
+    monkeypatch.setattr(calibration, "GROUPS", 2)
+    grouped = input_square_sums(model, windows)[1]["mlp.down_proj"]
+    assert apart.shape == (6, 64) and grouped.shape == (2, 64)
+    assert torch.allclose(grouped, torch.stack([apart[:3].sum(0), apart[3:].sum(0)]), rtol=1e-5)
 
 
 def test_weights_are_read_in_blocks(monkeypatch, windows):
@@ -112,7 +149,7 @@ def test_weights_are_read_in_blocks(monkeypatch, windows):
 
 
 def test_maps_that_read_the_same_input_share_one_sum(windows):
-    sums = outliers.input_square_sums(tiny_llama(), windows)[0]
+    sums = input_square_sums(tiny_llama(), windows)[0]
     assert sums["self_attn.q_proj"] is sums["self_attn.v_proj"]
     assert sums["mlp.gate_proj"] is sums["mlp.up_proj"]
     assert sums["mlp.down_proj"] is not sums["mlp.up_proj"]
@@ -123,7 +160,7 @@ def test_the_file_holds_what_the_workflow_counts_on(tmp_path):
     text = tmp_path / "text.jsonl"
     text.write_text("\n".join(json.dumps({"text": f"the water in a well {i}"}) for i in range(40)))
     arguments = {"samples": 4, "seqlen": 16, "threshold": 3.0, "thresholds": [2, 5]}
-    outliers.run(tmp_path / "model", text, tmp_path / "out.json", seed=0, **arguments)
+    score_layers.run(tmp_path / "model", text, tmp_path / "out.json", seed=0, **arguments)
     found = json.loads((tmp_path / "out.json").read_text())
     ratios = [layer["outlier_ratio"] for layer in found["layers"]]
     assert [layer["index"] for layer in found["layers"]] == [0, 1, 2, 3]
@@ -133,13 +170,15 @@ def test_the_file_holds_what_the_workflow_counts_on(tmp_path):
     for layer in found["layers"]:
         assert layer["outlier_percent"] == pytest.approx(100 * layer["outlier_ratio"])
         assert len(layer["projections"]) == 7
+        low, high = layer["outlier_ratio_interval"]
+        assert 0 <= low <= high
 
 
 def test_text_that_is_too_short_says_how_much_is_needed(tmp_path):
     text = tmp_path / "text.jsonl"
     text.write_text('{"text": "short"}\n')
     with pytest.raises(BadInput, match=r"calibration\.samples: 8 windows of 64 tokens need 512"):
-        outliers.calibration_windows(text, tiny_tokenizer(), 8, 64, 0)
+        calibration.calibration_windows(text, tiny_tokenizer(), 8, 64, 0)
 
 
 def test_heavier_tails_have_smaller_exponents():

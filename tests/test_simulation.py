@@ -1,15 +1,10 @@
 """Simulated memory against arithmetic, against a real step's allocations, and its monotonicity."""
 
-import gc
-import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-from torch.profiler import ProfilerActivity, profile, record_function
 from toys import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
 from transformers import (
     AutoModelForCausalLM,
@@ -22,8 +17,10 @@ from transformers import (
 from owlore import data, models, simulation
 from owlore.config import Method, parse
 from owlore.errors import BadInput
+from owlore.loss import answer_loss
+from owlore.memory import allocated_peak
 from owlore.methods import trainable_model
-from owlore.training import CellTrainer, answer_loss
+from owlore.training import CellTrainer
 
 GIB = 2**30
 LAYERS = {"trainable": "layers", "gamma": 2, "interval_steps": 5}
@@ -55,22 +52,6 @@ def in_bytes(split: dict[str, float], part: str) -> float:
     return split[f"{part}_gib"] * GIB
 
 
-def allocated_peak(prepare: Callable[[], Callable[[], object]]) -> int:
-    """Peak bytes in what `prepare` returns, by the CPU allocator's reports to torch's profiler."""
-    # The profiler must see all that is allocated, or it would not notice when it is freed; and
-    # nothing from earlier may be freed meanwhile.
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step = prepare()
-        with record_function("the step"):
-            step()
-    events = sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns())
-    (start,) = (event.start_ns() for event in events if event.name() == "the step")
-    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
-    totals = itertools.accumulate(change for _, change in changes)
-    return max(total for (at, _), total in zip(changes, totals, strict=True) if at >= start)
-
-
 def real_peak(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen: int) -> int:
     """Peak bytes of one real step."""
 
@@ -78,16 +59,14 @@ def real_peak(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen
         examples = [data.Example([5] * seqlen, [5] * seqlen)] * micro_batch
         batch = data.flat_batch(examples) if chosen.padding_free else data.padded_batch(examples, 0)
         model = AutoModelForCausalLM.from_config(
-            config, dtype=models.DTYPES[chosen.precision], attn_implementation="sdpa"
+            config, dtype=models.DTYPES[chosen.dtype], attn_implementation="sdpa"
         )
         model = trainable_model(model, chosen)
-        if chosen.gradient_checkpointing:
-            model.activation_checkpointing_enable()
         optimizer = simulation.optimizer_in_mid_training(model, chosen)
 
         def step():
             answer_loss(model, batch, None).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), chosen.max_grad_norm)
+            optimizer.clip_grad_norm(chosen.max_grad_norm)
             optimizer.step()
 
         return step
@@ -110,6 +89,8 @@ def test_the_peak_is_that_of_a_real_step(name, size):
     [
         {"gradient_checkpointing": True},
         {"precision": "bfloat16", "gradient_checkpointing": True},
+        {"precision": "bfloat16-master"},
+        {"precision": "bfloat16-stochastic"},
         {"padding_free": True},
         {"train_embeddings": False},
         {"state": "keep"},
@@ -118,9 +99,10 @@ def test_the_peak_is_that_of_a_real_step(name, size):
     ids=str,
 )
 def test_the_peak_is_that_of_a_real_step_with_every_switch(changes):
+    # Large enough that the CPU's bfloat16 kernels and their work space (0.15 MB) matter little.
     config, chosen = tiny().config, method("owlore", **changes)
-    simulated = simulation.simulate(config, chosen, 4, 64)["peak_gib"] * GIB
-    assert simulated == pytest.approx(real_peak(config, chosen, 4, 64), rel=0.02)
+    simulated = simulation.simulate(config, chosen, 8, 128)["peak_gib"] * GIB
+    assert simulated == pytest.approx(real_peak(config, chosen, 8, 128), rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["lora", "owlore"])
@@ -257,7 +239,7 @@ def test_checkpointing_saves_activations():
 
 @pytest.mark.parametrize(
     ("embeddings", "checkpointing", "size"),
-    [(True, False, (2, 16)), (False, False, (4, 32)), (False, True, (4, 32))],
+    [(True, False, (1, 16)), (True, True, (2, 16)), (False, False, (4, 64))],
 )
 def test_the_layers_awake_are_the_costliest_draw(embeddings, checkpointing, size, monkeypatch):
     chosen = method("lisa", train_embeddings=embeddings, gradient_checkpointing=checkpointing)

@@ -31,8 +31,11 @@ rule train:
         source=sources(
             "data.py",
             "finetune.py",
+            "loss.py",
             "lowrank.py",
             "methods.py",
+            "projector.py",
+            "rounding.py",
             "sampling.py",
             "switching.py",
             "training.py",

@@ -7,7 +7,14 @@ rule simulate:
         data=[
             f"{ROOT}/data/{track}/seed{STUDY.seeds[0]}.jsonl" for track in STUDY.tracks
         ],
-        source=sources("lowrank.py", "methods.py", "simulation.py", "training.py"),
+        source=sources(
+            "loss.py",
+            "lowrank.py",
+            "methods.py",
+            "projector.py",
+            "rounding.py",
+            "simulation.py",
+        ),
     output:
         result=f"{ROOT}/memory/{{model}}.json",
         table=f"{ROOT}/memory/{{model}}.csv",
