@@ -18,7 +18,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositiveInt = Annotated[int, Field(ge=1)]
 
-BENCHMARKS = ("commonsense", "mmlu")  # scored by lm-eval; mtbench goes its own way
+BENCHMARKS = ("commonsense", "mmlu", "gsm8k")  # scored by lm-eval; mtbench goes its own way
+# lm-eval tasks of our own, whose questions the study makes itself
+EMBEDDED = frozenset(
+    path.stem for path in (Path(__file__).parent / "tasks").glob("[!_]*.yaml")
+)
 
 
 class Strict(BaseModel):
@@ -89,8 +93,11 @@ class Calibration(Strict):
 class Task(Strict):
     """One lm-eval task: the metric that enters the average, and how many questions."""
 
-    metric: Literal["acc", "acc_norm"] = "acc"
+    metric: Literal["acc", "acc_norm", "exact_match", "exact_match_flexible"] = "acc"
     limit: PositiveInt | None = Field(None, description="a seeded subset of this many questions")
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="commit of the task's data set on the hub"
+    )
 
 
 class Benchmark(Strict):
@@ -137,6 +144,7 @@ class Track(Strict):
     train: Annotated[dict[Name, PositiveInt], Field(min_length=1)]
     commonsense: Benchmark | None = None
     mmlu: Benchmark | None = None
+    gsm8k: Benchmark | None = None
     mtbench: MTBench | None = None
 
     @property

@@ -7,34 +7,43 @@ one row a question as Parquet, so that methods can be compared question by quest
     owlore evaluate --model DIR --tasks wordnet_antonym,quartz_mini --data-dir DIR \\
         --output commonsense.json --samples samples/
 
-Nothing is cached between models: lm-eval's own caches do not know which model filled them.
+Nothing is cached between models: lm-eval's own caches do not know which model filled them. A killed
+evaluation goes on behind the tasks that it had finished.
 """
 
 import logging
 import math
 import random
+import shutil
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-import numpy as np
 import pandas as pd
 import torch
-from lm_eval.api.metrics import mean, mean_stderr
+from lm_eval.api.metrics import mean
 from transformers import PreTrainedModel
 
 from owlore import models, provenance
 from owlore.config import Benchmark
 from owlore.errors import BadInput
-from owlore.files import replacing, write_json
+from owlore.files import (
+    canonical_json,
+    read_jsonl,
+    replacing,
+    sha256_text,
+    write_json,
+    write_jsonl,
+)
 from owlore.lm_tasks import load_tasks
+from owlore.progress import Progress, line
+from owlore.question_rows import Row, question_rows, task_summary
 from owlore.shared_prefix import SharedPrefixLM
 
 ENGINES = ("shared-prefix", "plain")
-
-Row = dict[str, Any]
 
 
 def evaluate(
@@ -83,10 +92,15 @@ def evaluate(
     if engine == "shared-prefix" and lm.why_plain is not None:
         print(f"{output.stem}: contexts are not shared: {lm.why_plain}")
         engine = "plain"
-    rows = _score(lm, tasks, benchmark)
+    decides = {"weights": weights_sha256, "engine": engine, "dtype": dtype, "device": device}
+    decides |= {"max_length": lm.max_length, "batch_size": benchmark.batch_size}
+    decides |= {"seed": benchmark.seed, "split": benchmark.split, "lm_eval": version("lm_eval")}
+    parts = _Parts(samples / f".{output.stem}.parts", decides)
+    rows = _score_all(lm, tasks, benchmark, parts)
 
     results = {
-        name: _summary(name, members, rows[name], benchmark) for name, members in tasks.items()
+        name: task_summary(name, members, rows[name], benchmark)
+        for name, members in tasks.items()
     }
     errors = [result["stderr"] for result in results.values()]
     record = {
@@ -111,6 +125,7 @@ def evaluate(
     }
     _write_rows(samples / f"{output.stem}.parquet", rows)
     write_json(output, record)
+    parts.remove()
     _report(record)
 
 
@@ -146,103 +161,112 @@ def _language_model(
     )
 
 
-def _score(
-    lm: SharedPrefixLM, tasks: dict[str, list[Any]], benchmark: Benchmark
+def _score_all(
+    lm: SharedPrefixLM, tasks: dict[str, list[Any]], benchmark: Benchmark, parts: _Parts
 ) -> dict[str, list[Row]]:
-    """Run lm-eval on the drawn questions; return the rows of each task in order of doc_id.
+    """Score every task that is not finished yet, under one bar; return the rows of each."""
+    asked = {
+        name: sum(
+            _requests(member, own) for member, _, own in _drawn(name, members, benchmark)
+        )
+        for name, members in tasks.items()
+    }
+    rows: dict[str, list[Row]] = {}
+    with Progress(total=sum(asked.values()), desc="scoring", unit="request") as bar:
+        for name, members in tasks.items():
+            kept = parts.read(name, members, benchmark)
+            before = bar.n
+            if kept is not None:
+                rows[name] = kept
+                line(f"{name}: was finished before")
+            else:
+                lm.bar = bar
+                rows[name] = _score(lm, name, members, benchmark)
+                parts.write(name, members, benchmark, rows[name])
+            bar.update(before + asked[name] - bar.n)  # what the model has not reported itself
+    return rows
+
+
+def _requests(task: Any, questions: list[int]) -> int:
+    if task.OUTPUT_TYPE == "generate_until":
+        return len(questions)
+    return sum(len(task.doc_to_choice(task.eval_docs[index])) for index in questions)
+
+
+def _score(lm: SharedPrefixLM, name: str, members: list[Any], benchmark: Benchmark) -> list[Row]:
+    """Run lm-eval on one task's drawn questions; return their rows in order of doc_id.
 
     A group's questions are numbered through over its members.
     """
-    places: dict[str, tuple[str, int]] = {}  # member -> (name in the benchmark, its first doc_id)
-    chosen: dict[str, list[int]] = {}
+    first_of: dict[str, int] = {}
     scored: dict[str, Any] = {}
-    for name, members in tasks.items():
-        sizes = [len(member.eval_docs) for member in members]
-        drawn = draw(name, sum(sizes), benchmark)
-        first = 0
-        for member, size in zip(members, sizes, strict=True):
-            own = [index - first for index in drawn if first <= index < first + size]
-            if own:
-                places[member.task_name] = (name, first)
-                scored[member.task_name] = member
-            if 0 < len(own) < size:
-                chosen[member.task_name] = own
-            first += size
-
+    chosen: dict[str, list[int]] = {}
+    for member, first, own in _drawn(name, members, benchmark):
+        first_of[member.task_name], scored[member.task_name] = first, member
+        if len(own) < len(member.eval_docs):
+            chosen[member.task_name] = own
     # `evaluate` and not `simple_evaluate`, which reseeds the global generators and runs git.
     results = lm_eval.evaluate(
         lm=lm,
         task_dict={"tasks": scored},
         samples=chosen,
         log_samples=True,
-        bootstrap_iters=2,  # of metrics that are not read here; acc and acc_norm need none
+        bootstrap_iters=2,  # of metrics that are not read here; acc and exact_match need none
     )
-    rows: dict[str, list[Row]] = {name: [] for name in tasks}
-    for member, logged in results["samples"].items():
-        name, first = places[member]
-        for sample in logged:
-            rows[name].append(_row(lm, name, first, scored[member], sample))
-    return {name: sorted(found, key=lambda row: row["doc_id"]) for name, found in rows.items()}
+    rows = [
+        row
+        for member, logged in results["samples"].items()
+        for row in question_rows(lm, name, scored[member], first_of[member], logged)
+    ]
+    return sorted(rows, key=lambda row: row["doc_id"])
 
 
-def _row(lm: SharedPrefixLM, name: str, first: int, task: Any, sample: dict[str, Any]) -> Row:
-    """Turn one of lm-eval's logged samples into a row."""
-    doc = sample["doc"]
-    choices = task.doc_to_choice(doc)
-    likelihoods = [float(value) for value, _ in sample["filtered_resps"][: len(choices)]]
-    if not all(map(math.isfinite, likelihoods)):
-        raise BadInput(
-            f"model: the log-likelihoods of {task.task_name}, question {sample['doc_id']}, are not "
-            f"finite: {likelihoods}"
-        )
-    # Tasks such as winogrande put the choices into the context; the answer is then doc_to_text.
-    gold = task.doc_to_text(doc) if task.multiple_input else sample["target"]
-    gold = choices.index(gold) if isinstance(gold, str) and gold in choices else gold
-    if not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise BadInput(
-            f"data: {task.task_name}, question {sample['doc_id']}: answer {gold!r} is not one of "
-            f"its {len(choices)} choices"
-        )
-    prediction = int(np.argmax(likelihoods))
-    prediction_norm = int(np.argmax(np.array(likelihoods) / [len(choice) for choice in choices]))
-    return {
-        "task": name,
-        "doc_id": first + sample["doc_id"],
-        "doc_hash": sample["doc_hash"],
-        "cluster": str(doc.get("cluster") or sample["doc_hash"]),
-        "gold": gold,
-        "prediction": prediction,
-        "prediction_norm": prediction_norm,
-        "correct": bool(sample.get("acc", prediction == gold)),
-        "correct_norm": bool(sample.get("acc_norm", prediction_norm == gold)),
-        "loglikelihoods": likelihoods,
-        "truncated": any(tuple(pair) in lm.truncated for pair in sample["arguments"]),
-    }
+def _drawn(
+    name: str, members: list[Any], benchmark: Benchmark
+) -> Iterator[tuple[Any, int, list[int]]]:
+    """Yield (member, number of its first question, its drawn questions), if any are drawn."""
+    sizes = [len(member.eval_docs) for member in members]
+    drawn = draw(name, sum(sizes), benchmark)
+    first = 0
+    for member, size in zip(members, sizes, strict=True):
+        own = [index - first for index in drawn if first <= index < first + size]
+        if own:
+            yield member, first, own
+        first += size
 
 
-def _summary(name: str, members: list[Any], rows: list[Row], benchmark: Benchmark) -> Row:
-    """Aggregate one task with lm-eval's own mean and standard error."""
-    metric = benchmark.tasks[name].metric
-    scores = {"acc": [float(row["correct"]) for row in rows]}
-    if all("acc_norm" in member.aggregation() for member in members):
-        scores["acc_norm"] = [float(row["correct_norm"]) for row in rows]
-    numbers: dict[str, float | None] = {}
-    for key in ("acc", "acc_norm"):
-        values = scores.get(key)
-        numbers[key] = mean(values) if values else None
-        numbers[f"{key}_stderr"] = mean_stderr(values) if values and len(values) > 1 else None
-    return {
-        "metric": metric,
-        "value": numbers[metric],
-        "stderr": numbers[f"{metric}_stderr"],
-        **numbers,
-        "n": len(rows),
-        "n_available": sum(len(member.eval_docs) for member in members),
-        "num_fewshot": members[0].config.num_fewshot,
-        "version": members[0].VERSION,
-        "split": members[0].config.metadata["split"],
-        "truncated": sum(row["truncated"] for row in rows),
-    }
+class _Parts:
+    """Rows of finished tasks, so that a killed evaluation goes on behind them.
+
+    A file's name holds a hash of all that decides its rows: weights, questions and settings.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]):
+        self._folder, self._settings = folder, settings
+
+    def read(self, name: str, members: list[Any], benchmark: Benchmark) -> list[Row] | None:
+        """Return a task's rows, None if it is not finished."""
+        file = self._file(name, members, benchmark)
+        return read_jsonl(file) if file.exists() else None
+
+    def write(
+        self, name: str, members: list[Any], benchmark: Benchmark, rows: list[Row]
+    ) -> None:
+        """Keep a finished task's rows."""
+        write_jsonl(self._file(name, members, benchmark), rows)
+
+    def remove(self) -> None:
+        """Forget all parts: the whole is written."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _file(self, name: str, members: list[Any], benchmark: Benchmark) -> Path:
+        questions = [
+            [member.task_name, member.VERSION, member.config.num_fewshot]
+            + [repr(member.eval_docs[index]) for index in own]
+            for member, _, own in _drawn(name, members, benchmark)
+        ]
+        decides = canonical_json([self._settings, questions])
+        return self._folder / f"{name}-{sha256_text(decides)[:20]}.jsonl"
 
 
 def _write_rows(path: Path, rows: dict[str, list[Row]]) -> None:

@@ -20,13 +20,13 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from owlore.config import Benchmark
+from owlore.config import EMBEDDED, Benchmark
 from owlore.errors import BadInput
 from owlore.files import read_jsonl
 from owlore.parsing import near
+from owlore.question_rows import metrics_of
 
 TASKS = Path(__file__).parent / "tasks"
-EMBEDDED = frozenset(path.stem for path in TASKS.glob("[!_]*.yaml"))
 
 
 def load_tasks(benchmark: Benchmark, data_dir: Path | None) -> dict[str, list[Any]]:
@@ -60,8 +60,11 @@ def load_tasks(benchmark: Benchmark, data_dir: Path | None) -> dict[str, list[An
             members = _members(name, manager)
             tasks = [_from_folder(member, manager, benchmark, data_dir) for member in members]
         else:
-            tasks = _from_hub(name, manager, benchmark)
+            members = _members(name, manager)
+            tasks = [_from_hub(member, manager, benchmark, wanted.revision) for member in members]
+        groups = _groups(name, manager)
         for task in tasks:
+            _note(task, group=groups.get(task.task_name))
             _check(task, wanted.metric)
             _set_fewshot(task, benchmark)
         loaded[name] = tasks
@@ -159,7 +162,7 @@ def _from_folder(
         config.pop(key, None)
     task = ConfigurableTask(config=config)
     if path.exists():
-        _note_split(task, split)
+        _note(task, split=split)
     else:
         _choose_split(task, benchmark.split)
     return task
@@ -172,17 +175,28 @@ def _of_subject(path: Path, subject: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_hub(name: str, manager: TaskManager, benchmark: Benchmark) -> list[Any]:
+def _from_hub(
+    name: str, manager: TaskManager, benchmark: Benchmark, revision: str | None
+) -> ConfigurableTask:
+    """Build one of lm-eval's own tasks over its data set on the hub, at a commit if one is given.
+
+    HF_ENDPOINT and HF_TOKEN are huggingface_hub's and hold here too.
+    """
+    config = load_yaml(manager.task_index[name].yaml_path)
+    for key in ("tag", "group"):
+        config.pop(key, None)
+    if revision is not None:
+        config["dataset_kwargs"] = (config.get("dataset_kwargs") or {}) | {"revision": revision}
     try:
-        tasks = list(manager.load([name])["tasks"].values())
-    except OSError as error:  # no network, no such data set
+        task = ConfigurableTask(config=config)
+    except (OSError, ValueError) as error:  # no network, no such data set, commit or split
         raise BadInput(
             f"tasks: {name}: its questions cannot be loaded from the hub "
             f"({str(error).splitlines()[0]}); data_dir names a folder with local copies"
         ) from None
-    for task in tasks:
-        _choose_split(task, benchmark.split)
-    return tasks
+    _choose_split(task, benchmark.split)
+    _note(task, revision=revision)
+    return task
 
 
 def _choose_split(task: Any, split: str) -> None:
@@ -191,20 +205,24 @@ def _choose_split(task: Any, split: str) -> None:
         if "validation" not in task.dataset:
             raise BadInput(f"split: validation: the task {task.task_name} has no such split")
         task.set_config("test_split", "validation")
-    _note_split(task, task.config.test_split or task.config.validation_split)
+    _note(task, split=task.config.test_split or task.config.validation_split)
 
 
-def _note_split(task: Any, split: str) -> None:
-    task.set_config("metadata", (task.config.metadata or {}) | {"split": split})
+def _note(task: Any, **facts: Any) -> None:
+    """Write into a task's metadata what a result has to tell."""
+    task.set_config("metadata", (task.config.metadata or {}) | facts)
 
 
 def _check(task: Any, metric: str) -> None:
     name = task.task_name
-    if task.OUTPUT_TYPE != "multiple_choice":
-        raise BadInput(f"tasks: {name}: a {task.OUTPUT_TYPE} task; only multiple choice is scored")
-    if metric not in task.aggregation():
-        have = ", ".join(task.aggregation())
-        raise BadInput(f"tasks: {name}: metric: {metric}: this task has {have}")
+    have = metrics_of(task)
+    if task.OUTPUT_TYPE not in ("multiple_choice", "generate_until") or not have:
+        raise BadInput(
+            f"tasks: {name}: a {task.OUTPUT_TYPE} task without acc or exact_match; it is not scored"
+        )
+    if metric not in have:
+        known = ", ".join(sorted(have))
+        raise BadInput(f"tasks: {name}: metric: {metric}: this task has {known}")
 
 
 def _set_fewshot(task: Any, benchmark: Benchmark) -> None:
@@ -246,6 +264,21 @@ def _check_group(name: str, manager: TaskManager, metric: str) -> None:
                 f"tasks: {name}: metric: {metric}: not averaged over the questions of this group; "
                 f"name its tasks ({members}, …)"
             )
+
+
+def _groups(name: str, manager: TaskManager) -> dict[str, str]:
+    """Return the subgroup of each member of a group of groups: MMLU's subjects have four."""
+    entry = manager.task_index[name]
+    if entry.kind.name != "GROUP":
+        return {}
+    return {
+        member: child.removeprefix(f"{name}_")
+        for child in entry.cfg["task"]
+        if isinstance(child, str)
+        and child in manager.task_index
+        and manager.task_index[child].kind.name == "GROUP"
+        for member in _members(child, manager)
+    }
 
 
 def _members(name: str, manager: TaskManager) -> list[str]:

@@ -12,7 +12,12 @@ from owlore.files import canonical_json, flattened, read_json, read_jsonl, sha25
 from owlore.mlflow_store import DIGEST_LENGTH, NOTE, STAGE, Run
 
 GIB = 2**30
-HEADLINES = {"commonsense": "average", "mmlu": "average", "mtbench": "overall"}
+HEADLINES = {
+    "commonsense": "average",
+    "mmlu": "average",
+    "gsm8k": "average",
+    "mtbench": "overall",
+}
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")  # columns of history.jsonl
 CURVE_POINTS = 1000  # a longer curve is thinned: a chart shows fewer, history.jsonl has them all
 

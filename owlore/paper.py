@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from owlore.comparisons import Group, baselines_of, difference, judged, owlore_of
-from owlore.config import Study, Track
+from owlore.config import Benchmark, Study, Track
 from owlore.results import Results
 from owlore.stats import PairedDifference
 
@@ -104,9 +104,11 @@ def _other_exercise(track: Track, benchmark: str) -> str:
         if spec.questions != PAPER_QUESTIONS:
             return f"{spec.questions} of MT-Bench's {PAPER_QUESTIONS} questions"
         return ""
-    settings = track.commonsense if benchmark == "commonsense" else track.mmlu
+    settings: Benchmark | None = getattr(track, benchmark)
     assert settings is not None
     tasks = set(settings.tasks)
+    if benchmark == "gsm8k" and tasks != {"gsm8k"}:
+        return "the task is not gsm8k"
     if benchmark == "commonsense" and tasks != PAPER_TASKS:
         return "the tasks are not the paper's eight"
     subjects = len(tasks) == MMLU_SUBJECTS and all(task.startswith("mmlu_") for task in tasks)

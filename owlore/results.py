@@ -14,13 +14,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from owlore.config import BENCHMARKS, Cell, Study
 from owlore.errors import BadInput, OwloreError
 from owlore.files import read_json, read_jsonl
 
 SAMPLE_COLUMNS = ["task", "doc_id", "doc_hash", "cluster", "correct", "correct_norm"]
-CORRECT = {"acc": "correct", "acc_norm": "correct_norm"}  # metric -> column of the samples
+# metric -> column of the samples
+CORRECT = {
+    "acc": "correct",
+    "acc_norm": "correct_norm",
+    "exact_match": "correct",
+    "exact_match_flexible": "correct_flexible",
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,9 @@ def _read_samples(path: Path, target: str) -> pd.DataFrame:
     if not path.exists():
         raise _missing(path, target)
     try:
-        samples = pd.read_parquet(path, columns=SAMPLE_COLUMNS)
+        there = pq.read_schema(path).names
+        extra = [name for name in ("correct_flexible",) if name in there]
+        samples = pd.read_parquet(path, columns=[*SAMPLE_COLUMNS, *extra])
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not a samples file ({error})") from None
     samples = samples.sort_values(["task", "doc_id"], ignore_index=True)

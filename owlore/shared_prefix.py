@@ -1,4 +1,4 @@
-"""A faster lm-eval model for multiple choice: a question's context is read once, not per choice.
+"""A faster lm-eval model for multiple choice: what requests share is read once.
 
 lm-eval's `HFLM` scores the choices of a question one by one and reads the whole context again for
 each. Here one piece of a row holds
@@ -7,8 +7,9 @@ each. Here one piece of a row holds
 
 and a four-dimensional attention mask lets every choice see the context and itself only; positions
 restart behind the context for each choice. Pieces are packed into rows until hardly any padding is
-left, and the output head runs only on positions that predict a token of a choice. Log-likelihoods
-are those of `HFLM` up to rounding. In half precision the two differ more, as they round in other
+left, and the output head runs only on positions that predict a token of a choice. Where many
+contexts begin alike (the five shots of an MMLU subject), that prefix is read once and its keys and
+values are cached. Log-likelihoods are those of `HFLM` up to rounding. In half precision the two differ more, as they round in other
 places: logits are normalised in float32 here, in half precision there.
 
     lm = SharedPrefixLM(pretrained=model, tokenizer=tokenizer, batch_size=16, max_length=1024)
@@ -17,45 +18,22 @@ places: logits are normalised in float32 here, in half precision there.
 
 import inspect
 import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
 
 from owlore.errors import BadInput
+from owlore.prefix_layout import PREFIX_TOKENS, Family, Piece, Tokens, batches, families, layout
 from owlore.progress import Progress
 
-Tokens = tuple[int, ...]
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 Answer = tuple[float, bool]
-
-# The choices of one piece take at most this many tokens, or as many as its context if that is
-# longer: thousands of continuations of one empty context must not become one huge row.
-CHOICE_TOKENS = 256
-# Rows are at least this wide, to pack short pieces without gaps. Attention costs little up to here.
-ROW_TOKENS = 256
-
-
-class Piece(NamedTuple):
-    """One context and some of the continuations that are scored after it."""
-
-    context: Tokens
-    continuations: list[Tokens]
-
-    @property
-    def extra(self) -> int:
-        """Tokens behind the context. The last token of a continuation is predicted, not read."""
-        return sum(len(tokens) - 1 for tokens in self.continuations)
-
-    @property
-    def length(self) -> int:
-        """All tokens that are read."""
-        return len(self.context) + self.extra
-
 
 class SharedPrefixLM(HFLM):  # type: ignore[misc]
     """`HFLM` whose log-likelihood requests with the same context share it.
@@ -68,12 +46,14 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
             Asked for with `share=False`, and automatic for models that cannot do it (see
             `_why_plain`).
         truncated: the (context, continuation) pairs that lost tokens on the left to fit into
-            `max_length`, by `HFLM`'s rule.
+            `max_length`, by `HFLM`'s rule; (context, None) where an answer is generated.
+        bar: progress over several calls; None: each call shows its own.
     """
 
     def __init__(self, *args: Any, share: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.truncated: set[tuple[str, str]] = set()
+        self.truncated: set[tuple[str, str | None]] = set()
+        self.bar: Progress | None = None
         self.why_plain = self._why_plain() if share else "plain requests were asked for"
 
     def _loglikelihood_tokens(
@@ -93,6 +73,16 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
             )
             return plain
         return self._shared(requests, disable_tqdm)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Generate as `HFLM` does, and note which contexts it has to cut."""
+        for request in requests:
+            context, settings = request.args
+            room = self.max_length - settings.get("max_gen_toks", self.max_gen_toks)
+            if len(self.tok_encode(context)) > room:
+                self.truncated.add((context, None))
+        generated: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+        return generated
 
     def _check(self, requests: list[Request]) -> None:
         for texts, context, continuation in requests:
@@ -117,22 +107,45 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         groups: dict[Tokens, list[Tokens]] = defaultdict(list)
         for kept, continuation in asked:
             groups[kept].append(continuation)
-        pieces = [piece for kept, group in groups.items() for piece in _pieces(kept, group)]
 
         answers: dict[tuple[Tokens, Tokens], Answer] = {}
-        with Progress(total=len(requests), desc="scoring", disable=disable_tqdm) as progress:
-            for batch in _batches(pieces, self.batch_size):
-                scores = self._score(batch)
-                answers.update(scores)
-                progress.update(sum(asked[key] for key in scores))
+        with self._progress(len(requests), disable_tqdm) as progress:
+            for family in families(groups):
+                cache = self._read(family)
+                for batch in batches(family, self.batch_size):
+                    scores = self._score(batch, family.prefix, cache)
+                    answers.update(scores)
+                    progress.update(sum(asked[key] for key in scores))
         for (texts, _, _), key in zip(requests, keys, strict=True):
             if texts is not None:
                 self.cache_hook.add_partial("loglikelihood", texts, answers[key])
         return [answers[key] for key in keys]
 
-    def _score(self, batch: Sequence[list[Piece]]) -> dict[tuple[Tokens, Tokens], Answer]:
+    @contextmanager
+    def _progress(self, requests: int, disable: bool) -> Iterator[Progress]:
+        """Yield the bar over all tasks, if there is one, else a bar of these requests' own."""
+        if self.bar is not None:
+            yield self.bar
+            return
+        with Progress(total=requests, desc="scoring", disable=disable) as own:
+            yield own
+
+    def _read(self, family: Family) -> DynamicCache | None:
+        """Run the model over a family's prefix; return its keys and values."""
+        if not family.prefix:
+            return None
+        ids = torch.tensor([family.prefix], device=self.device)
+        with torch.no_grad(), self._autocast():
+            cache: DynamicCache = self.model(
+                input_ids=ids, use_cache=True, logits_to_keep=1
+            ).past_key_values
+        return cache
+
+    def _score(
+        self, batch: Sequence[list[Piece]], prefix: Tokens, cache: DynamicCache | None
+    ) -> dict[tuple[Tokens, Tokens], Answer]:
         """Run the model once; return the answer for each (context, continuation) of the rows."""
-        ids, positions, allowed, targets = _layout(batch)
+        ids, positions, allowed, targets = layout(batch, len(prefix))
         # Additive, because eager attention adds the mask; a boolean one only suits sdpa.
         mask = torch.zeros(allowed.shape, dtype=self.model.dtype)
         mask.masked_fill_(~allowed, torch.finfo(mask.dtype).min)
@@ -140,19 +153,13 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         keep = torch.zeros_like(ids, dtype=torch.bool)
         keep[row, column] = True
         place = (keep.flatten().cumsum(0) - 1).view_as(keep)[row, column]  # among the kept ones
-        with (
-            torch.no_grad(),
-            torch.autocast(
-                device_type=self.device.type,
-                dtype=self.mixed_precision_dtype,
-                enabled=self.mixed_precision_dtype is not None,
-            ),
-        ):
+        with torch.no_grad(), self._autocast():
             logits = self.model(
                 input_ids=ids.to(self.device),
                 attention_mask=mask[:, None].to(self.device),
                 position_ids=positions.to(self.device),
-                use_cache=False,
+                past_key_values=_repeated(cache, len(batch)),
+                use_cache=cache is not None,
                 logits_to_keep=keep.to(self.device),
             ).logits.float()  # [kept positions, vocabulary]
         place, token = place.to(self.device), token.to(self.device)
@@ -161,11 +168,18 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
 
         values, hits = iter(log_probabilities), iter(greedy)
         return {
-            (context, tokens): (sum(islice(values, len(tokens))), all([*islice(hits, len(tokens))]))
+            (prefix + context, tokens): (sum(islice(values, len(tokens))), all([*islice(hits, len(tokens))]))
             for pieces in batch
             for context, continuations in pieces
             for tokens in continuations
         }
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            device_type=self.device.type,
+            dtype=self.mixed_precision_dtype,
+            enabled=self.mixed_precision_dtype is not None,
+        )
 
     def _why_plain(self) -> str | None:
         """Return why this model cannot share contexts, or None.
@@ -175,7 +189,7 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         """
         model = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
         config = model.config.get_text_config()
-        needed = {"attention_mask", "position_ids", "logits_to_keep"}
+        needed = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
         if self.backend != "causal":
             return "not a causal language model"
         if missing := needed - set(inspect.signature(model.forward).parameters):
@@ -190,9 +204,17 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         if window is not None and window < self.max_length:
             return f"attention is limited to the last {window} tokens"
 
+        prefix = [5 + place % 30 for place in range(PREFIX_TOKENS)]
         made_up: list[Request] = [
-            (None, list(range(5, 5 + length)), continuation)
-            for length, continuation in ((9, [30, 31, 32]), (9, [40, 41]), (4, [30, 31, 32, 33]))
+            (None, context, continuation)
+            for context, continuation in (
+                (prefix[:9], [30, 31, 32]),
+                (prefix[:9], [40, 41]),
+                (prefix[1:5], [30, 31, 32, 33]),
+                ([*prefix, 40], [30, 31]),
+                ([*prefix, 41, 42], [30, 31]),
+            )
+            if len(context) + len(continuation) <= self.max_length
         ]
         try:
             shared = self._shared(made_up, disable_tqdm=True)
@@ -207,73 +229,13 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         return None
 
 
-def _pieces(context: Tokens, continuations: Sequence[Tokens]) -> Iterator[Piece]:
-    """Spread the continuations of one context over as few pieces as `CHOICE_TOKENS` allows."""
-    room = max(len(context), CHOICE_TOKENS)
-    piece = Piece(context, [])
-    for continuation in continuations:
-        if piece.continuations and piece.extra + len(continuation) > room:
-            yield piece
-            piece = Piece(context, [])
-        piece.continuations.append(continuation)
-    yield piece
-
-
-def _batches(pieces: Sequence[Piece], batch_size: int) -> Iterator[list[list[Piece]]]:
-    """Pack pieces into rows, always the longest that still fits, and yield rows in batches."""
-    remaining = sorted(pieces, key=lambda piece: piece.length)
-    longest = remaining[-1].length if remaining else 0
-    width = max(longest, ROW_TOKENS)
-    rows: list[list[Piece]] = []
-    while remaining:
-        row: list[Piece] = []
-        room = width
-        while fitting := bisect_right(remaining, room, key=lambda piece: piece.length):
-            row.append(remaining.pop(fitting - 1))
-            room -= row[-1].length
-        rows.append(row)
-    rows_per_batch = max(1, batch_size * longest // width)
-    for start in range(0, len(rows), rows_per_batch):
-        yield rows[start : start + rows_per_batch]
-
-
-def _layout(
-    batch: Sequence[list[Piece]],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Lay rows of pieces out as tensors.
-
-    Padding attends to itself only, so that no softmax is empty.
-
-    Returns:
-        Token ids [rows, columns]; positions [rows, columns]; `allowed` [rows, columns, columns],
-        true where the query (dim 1) sees the key (dim 2); and [tokens to predict, 3]: row and
-        column of the position that predicts it, and the token, in order of the continuations.
-    """
-    columns = max(sum(piece.length for piece in pieces) for pieces in batch)
-    ids = torch.zeros(len(batch), columns, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    allowed = torch.eye(columns, dtype=torch.bool).repeat(len(batch), 1, 1)
-    targets: list[tuple[int, int, int]] = []
-
-    for row, pieces in enumerate(batch):
-        column = 0
-        for context, continuations in pieces:
-            shared = slice(column, column + len(context))
-            ids[row, shared] = torch.tensor(context)
-            positions[row, shared] = torch.arange(len(context))
-            allowed[row, shared, shared] = _causal(len(context))
-            column = shared.stop
-            for tokens in continuations:
-                own = slice(column, column + len(tokens) - 1)
-                ids[row, own] = torch.tensor(tokens[:-1], dtype=torch.long)
-                positions[row, own] = len(context) + torch.arange(len(tokens) - 1)
-                allowed[row, own, shared] = True
-                allowed[row, own, own] = _causal(len(tokens) - 1)
-                predicted_by = [shared.stop - 1, *range(own.start, own.stop)]
-                targets += [(row, *pair) for pair in zip(predicted_by, tokens, strict=True)]
-                column = own.stop
-    return ids, positions, allowed, torch.tensor(targets)
-
-
-def _causal(length: int) -> torch.Tensor:
-    return torch.ones(length, length, dtype=torch.bool).tril()
+def _repeated(cache: DynamicCache | None, rows: int) -> DynamicCache | None:
+    """Return a copy of a prefix's keys and values for each row; the model appends to it."""
+    if cache is None:
+        return None
+    repeated = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        repeated.update(
+            layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index
+        )
+    return repeated

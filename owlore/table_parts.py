@@ -11,6 +11,7 @@ from owlore.table_formats import Column, Table, Value
 TITLES = {
     "commonsense": "Commonsense accuracy",
     "mmlu": "MMLU accuracy",
+    "gsm8k": "GSM8K accuracy",
     "mtbench": "MT-Bench scores",
 }
 

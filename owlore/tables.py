@@ -27,6 +27,7 @@ def make_tables(results: Results) -> list[Table]:
         claims_table(results),
         accuracy_table(results, "commonsense"),
         accuracy_table(results, "mmlu"),
+        accuracy_table(results, "gsm8k"),
         mtbench_table(results),
         significance_table(results),
         efficiency_table(results),

@@ -14,8 +14,10 @@ from lm_eval.models.huggingface import HFLM
 from peft import LoraConfig, get_peft_model
 from toys import tiny_gpt2, tiny_llama, tiny_tokenizer
 
+from owlore import prefix_layout
 from owlore.errors import BadInput
-from owlore.shared_prefix import ROW_TOKENS, Piece, SharedPrefixLM, _batches, _pieces
+from owlore.prefix_layout import ROW_TOKENS, Family, Piece, _pieces, batches, families
+from owlore.shared_prefix import SharedPrefixLM
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
@@ -96,6 +98,50 @@ def test_token_requests_score_as_with_hflm(
     )
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(sorted(MODELS)),
+    prefixes=st.lists(TOKENS, min_size=1, max_size=3),
+    ends=st.lists(st.tuples(st.integers(0, 2), TOKENS, TOKENS), min_size=1, max_size=12),
+)
+def test_requests_that_share_a_prefix_score_as_with_hflm(
+    name: str, prefixes: list[list[int]], ends: list[tuple[int, list[int], list[int]]]
+) -> None:
+    """Any mix of families, the prefix being cached from 2 tokens on; some contexts are cut."""
+    plain, shared = pair(name)
+    requests = [
+        (None, prefixes[which % len(prefixes)] + context[:8], tokens[:6])
+        for which, context, tokens in ends
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix_layout, "PREFIX_TOKENS", 2)
+        found = shared._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert_same(found, plain._loglikelihood_tokens(requests, disable_tqdm=True))
+
+
+def test_a_prefix_is_read_once_and_only_where_it_pays() -> None:
+    long, short = tuple(range(100)), tuple(range(10))
+    groups = {(*long, 200 + i): [(1,), (2,)] for i in range(5)} | {(*short, 300): [(1,)]}
+    first, second = families(groups)
+    assert first.prefix == long and len(first.pieces) == 5
+    assert {piece.context for piece in first.pieces} == {(200 + i,) for i in range(5)}
+    assert second == Family((), [Piece((*short, 300), [(1,)])])
+
+
+def test_a_family_does_not_give_up_a_long_prefix_for_one_more_member() -> None:
+    long = tuple(range(500))
+    groups = {(*long, 600 + i): [(1,)] for i in range(4)} | {(*long[:70], 900): [(1,)]}
+    prefixes = {family.prefix: len(family.pieces) for family in families(groups)}
+    assert prefixes == {long: 4, (): 1}
+
+
+def test_the_whole_context_is_never_prefix() -> None:
+    long = tuple(range(80))
+    (family,) = families({long: [(1,)], (*long, 5): [(1,)]})
+    assert family.prefix == long[:-1]
+    assert sorted(piece.context for piece in family.pieces) == [(79,), (79, 5)]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_continuation_is_recognised(name: str) -> None:
     plain, shared = pair(name)
@@ -159,15 +205,15 @@ def test_packing_keeps_every_continuation(
 ) -> None:
     pieces: list[Piece] = []
     for number, (context, choices) in enumerate(lengths):
-        made = [(number, index, *[0] * (n - 1))[:n] for index, n in enumerate(choices)]
-        pieces += _pieces((number,) * context, made)
-    batches = list(_batches(pieces, batch_size))
-    rows = [row for batch in batches for row in batch]
+        choices = [(number, index, *[0] * (n - 1))[:n] for index, n in enumerate(choices)]
+        pieces += _pieces((number,) * context, choices)
+    made = list(batches(Family((), pieces), batch_size))
+    rows = [row for batch in made for row in batch]
     packed = [piece for row in rows for piece in row]
     assert sorted(packed) == sorted(pieces)
     assert sum(len(piece.continuations) for piece in packed) == sum(len(c) for _, c in lengths)
     longest = max((piece.length for piece in pieces), default=0)
-    for batch in batches:
+    for batch in made:
         widths = [sum(piece.length for piece in row) for row in batch]
         assert max(widths) <= max(longest, ROW_TOKENS)
         assert len(batch) == 1 or len(batch) * max(longest, ROW_TOKENS) <= batch_size * longest

@@ -3,7 +3,7 @@
 # neither key order nor a default spelt out ever triggers a rerun.
 import re
 
-from owlore.config import BENCHMARKS, check_study
+from owlore.config import BENCHMARKS, EMBEDDED, check_study
 from owlore.errors import BadInput
 from owlore.files import canonical_json
 from owlore.fit import check_models
@@ -29,6 +29,7 @@ MTBENCH = [
 TABLES = [
     "commonsense",
     "mmlu",
+    "gsm8k",
     "mtbench",
     "efficiency",
     "memory",
@@ -176,9 +177,12 @@ def benchmark_json(wildcards):
     )
 
 
-def data_dir(wildcards):
-    chosen = getattr(track_of(wildcards), wildcards.benchmark).data_dir
-    return chosen if chosen is not None else f"{ROOT}/questions"
+def data_dir_flag(wildcards):
+    """Local copies of the questions; without any, tasks other than the embedded read the hub."""
+    benchmark = getattr(track_of(wildcards), wildcards.benchmark)
+    if benchmark.data_dir is not None:
+        return f"--data-dir {benchmark.data_dir}"
+    return "" if EMBEDDED.isdisjoint(benchmark.tasks) else f"--data-dir {ROOT}/questions"
 
 
 def mtbench_json(wildcards):

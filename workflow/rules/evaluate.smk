@@ -5,7 +5,13 @@ rule evaluate:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("evaluate.py", "lm_tasks.py", "shared_prefix.py"),
+        source=sources(
+            "evaluate.py",
+            "lm_tasks.py",
+            "prefix_layout.py",
+            "question_rows.py",
+            "shared_prefix.py",
+        ),
     output:
         result=f"{ROOT}/{{cell}}/{{benchmark}}.json",
         samples=f"{ROOT}/{{cell}}/samples/{{benchmark}}.parquet",
@@ -22,9 +28,9 @@ rule evaluate:
     params:
         settings=benchmark_json,
         model=base_model,
-        data_dir=data_dir,
+        data_dir=data_dir_flag,
         samples=subpath(output.samples, parent=True),
     shell:
         "python -m owlore evaluate --model {params.model} --cell-file {input.cell} "
-        "--benchmark {params.settings:q} --data-dir {params.data_dir} --threads {threads} "
+        "--benchmark {params.settings:q} {params.data_dir} --threads {threads} "
         "--output {output.result} --samples {params.samples} 2> {log}"

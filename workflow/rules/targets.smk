@@ -26,6 +26,12 @@ rule mmlu:
     localrule: True
 
 
+rule gsm8k:
+    input:
+        scores(CELLS, "gsm8k"),
+    localrule: True
+
+
 rule mtbench:
     input:
         scores(CELLS, "mtbench"),
