@@ -23,6 +23,7 @@ from owlore.lm_tasks import load_tasks
 from owlore.memory import allocated_peak
 from owlore.shared_prefix import SharedPrefixLM
 
+SUBJECTS = ["mmlu_high_school_biology", "mmlu_moral_disputes"]
 EMBEDDED = ["wordnet_category", "wordnet_definition", "social_iqa_mini", "quartz_mini"]
 
 
@@ -98,19 +99,18 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, help="files <task>_<split>.jsonl of real tasks")
-    parser.add_argument(
-        "--embedded", type=Path, default=Path("results/embedded/questions"), help="study's questions"
-    )
+    parser.add_argument("--embedded", type=Path, default=Path("results/embedded/questions"))
     parser.add_argument("--questions", type=int, default=40, help="a task")
     chosen = parser.parse_args()
     model = models.load(MODEL).eval()
     table = Table("shared_prefix", "SmolLM2-135M in float32; HFLM at its best of two batch sizes.")
     n = chosen.questions
-    compare(table, "embedded, 0-shot", requests_of(EMBEDDED, 0, n, chosen.embedded), model, ">= 1.3x")
+    embedded = requests_of(EMBEDDED, 0, n, chosen.embedded)
+    compare(table, "embedded, 0-shot", embedded, model, ">= 1.3x")
     if chosen.data_dir is not None:
         arc = requests_of(["arc_easy", "openbookqa"], 5, n, chosen.data_dir)
         compare(table, "arc_easy + openbookqa, 5-shot", arc, model, ">= 2.5x")
-        mmlu = requests_of(["mmlu_high_school_biology", "mmlu_moral_disputes"], 5, 10**6, chosen.data_dir)
+        mmlu = requests_of(SUBJECTS, 5, 10**6, chosen.data_dir)
         compare(table, "mmlu, two subjects, 5-shot", mmlu, model, ">= 5x")
     table.write()
 

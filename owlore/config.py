@@ -20,9 +20,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 BENCHMARKS = ("commonsense", "mmlu", "gsm8k")  # scored by lm-eval; mtbench goes its own way
 # lm-eval tasks of our own, whose questions the study makes itself
-EMBEDDED = frozenset(
-    path.stem for path in (Path(__file__).parent / "tasks").glob("[!_]*.yaml")
-)
+EMBEDDED = frozenset(path.stem for path in (Path(__file__).parent / "tasks").glob("[!_]*.yaml"))
 
 
 class Strict(BaseModel):

@@ -14,7 +14,6 @@ evaluation goes on behind the tasks that it had finished.
 import logging
 import math
 import random
-import shutil
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -31,13 +30,10 @@ from owlore import models, provenance
 from owlore.config import Benchmark
 from owlore.errors import BadInput
 from owlore.files import (
-    canonical_json,
-    read_jsonl,
     replacing,
-    sha256_text,
     write_json,
-    write_jsonl,
 )
+from owlore.finished_tasks import FinishedTasks
 from owlore.lm_tasks import load_tasks
 from owlore.progress import Progress, line
 from owlore.question_rows import Row, question_rows, task_summary
@@ -92,15 +88,19 @@ def evaluate(
     if engine == "shared-prefix" and lm.why_plain is not None:
         print(f"{output.stem}: contexts are not shared: {lm.why_plain}")
         engine = "plain"
-    decides = {"weights": weights_sha256, "engine": engine, "dtype": dtype, "device": device}
+    decides: dict[str, Any] = {
+        "weights": weights_sha256,
+        "engine": engine,
+        "dtype": dtype,
+        "device": device,
+    }
     decides |= {"max_length": lm.max_length, "batch_size": benchmark.batch_size}
     decides |= {"seed": benchmark.seed, "split": benchmark.split, "lm_eval": version("lm_eval")}
-    parts = _Parts(samples / f".{output.stem}.parts", decides)
-    rows = _score_all(lm, tasks, benchmark, parts)
+    finished = FinishedTasks(samples / f".{output.stem}.parts", decides)
+    rows = _score_all(lm, tasks, benchmark, finished)
 
     results = {
-        name: task_summary(name, members, rows[name], benchmark)
-        for name, members in tasks.items()
+        name: task_summary(name, members, rows[name], benchmark) for name, members in tasks.items()
     }
     errors = [result["stderr"] for result in results.values()]
     record = {
@@ -125,7 +125,7 @@ def evaluate(
     }
     _write_rows(samples / f"{output.stem}.parquet", rows)
     write_json(output, record)
-    parts.remove()
+    finished.forget()
     _report(record)
 
 
@@ -162,19 +162,18 @@ def _language_model(
 
 
 def _score_all(
-    lm: SharedPrefixLM, tasks: dict[str, list[Any]], benchmark: Benchmark, parts: _Parts
+    lm: SharedPrefixLM, tasks: dict[str, list[Any]], benchmark: Benchmark, finished: FinishedTasks
 ) -> dict[str, list[Row]]:
     """Score every task that is not finished yet, under one bar; return the rows of each."""
     asked = {
-        name: sum(
-            _requests(member, own) for member, _, own in _drawn(name, members, benchmark)
-        )
+        name: sum(_requests(member, own) for member, _, own in _drawn(name, members, benchmark))
         for name, members in tasks.items()
     }
     rows: dict[str, list[Row]] = {}
     with Progress(total=sum(asked.values()), desc="scoring", unit="request") as bar:
         for name, members in tasks.items():
-            kept = parts.read(name, members, benchmark)
+            questions = _questions(name, members, benchmark)
+            kept = finished.rows(name, questions)
             before = bar.n
             if kept is not None:
                 rows[name] = kept
@@ -182,7 +181,7 @@ def _score_all(
             else:
                 lm.bar = bar
                 rows[name] = _score(lm, name, members, benchmark)
-                parts.write(name, members, benchmark, rows[name])
+                finished.keep(name, questions, rows[name])
             bar.update(before + asked[name] - bar.n)  # what the model has not reported itself
     return rows
 
@@ -235,38 +234,13 @@ def _drawn(
         first += size
 
 
-class _Parts:
-    """Rows of finished tasks, so that a killed evaluation goes on behind them.
-
-    A file's name holds a hash of all that decides its rows: weights, questions and settings.
-    """
-
-    def __init__(self, folder: Path, settings: dict[str, Any]):
-        self._folder, self._settings = folder, settings
-
-    def read(self, name: str, members: list[Any], benchmark: Benchmark) -> list[Row] | None:
-        """Return a task's rows, None if it is not finished."""
-        file = self._file(name, members, benchmark)
-        return read_jsonl(file) if file.exists() else None
-
-    def write(
-        self, name: str, members: list[Any], benchmark: Benchmark, rows: list[Row]
-    ) -> None:
-        """Keep a finished task's rows."""
-        write_jsonl(self._file(name, members, benchmark), rows)
-
-    def remove(self) -> None:
-        """Forget all parts: the whole is written."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _file(self, name: str, members: list[Any], benchmark: Benchmark) -> Path:
-        questions = [
-            [member.task_name, member.VERSION, member.config.num_fewshot]
-            + [repr(member.eval_docs[index]) for index in own]
-            for member, _, own in _drawn(name, members, benchmark)
-        ]
-        decides = canonical_json([self._settings, questions])
-        return self._folder / f"{name}-{sha256_text(decides)[:20]}.jsonl"
+def _questions(name: str, members: list[Any], benchmark: Benchmark) -> list[Any]:
+    """Return what decides a task's rows besides the model: the questions, their shots."""
+    return [
+        [member.task_name, member.VERSION, member.config.num_fewshot]
+        + [repr(member.eval_docs[index]) for index in own]
+        for member, _, own in _drawn(name, members, benchmark)
+    ]
 
 
 def _write_rows(path: Path, rows: dict[str, list[Row]]) -> None:

@@ -52,7 +52,7 @@ def question_rows(
         rows.append(
             {
                 "task": name,
-                "subject": task.task_name.removeprefix(f"{name}_") if name != task.task_name else "",
+                "subject": _subject(name, task),
                 "doc_id": first + number,
                 "doc_hash": sample["doc_hash"],
                 "cluster": str(sample["doc"].get("cluster") or sample["doc_hash"]),
@@ -64,6 +64,11 @@ def question_rows(
             }
         )
     return rows
+
+
+def _subject(name: str, task: Any) -> str:
+    """Return which member of a group a task is; empty for a task that stands for itself."""
+    return "" if task.task_name == name else str(task.task_name).removeprefix(f"{name}_")
 
 
 def _chosen(task: Any, sample: dict[str, Any]) -> Row:
@@ -129,10 +134,7 @@ def task_summary(name: str, members: list[Any], rows: list[Row], benchmark: Benc
         "split": members[0].config.metadata["split"],
         "truncated": sum(row["truncated"] for row in rows),
     }
-    groups = {
-        member.task_name.removeprefix(f"{name}_"): member.config.metadata.get("group")
-        for member in members
-    }
+    groups = {_subject(name, member): member.config.metadata.get("group") for member in members}
     if any(groups.values()):
         summary["groups"] = {}
         for group in sorted({group for group in groups.values() if group}):

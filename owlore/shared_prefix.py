@@ -9,13 +9,15 @@ and a four-dimensional attention mask lets every choice see the context and itse
 restart behind the context for each choice. Pieces are packed into rows until hardly any padding is
 left, and the output head runs only on positions that predict a token of a choice. Where many
 contexts begin alike (the five shots of an MMLU subject), that prefix is read once and its keys and
-values are cached. Log-likelihoods are those of `HFLM` up to rounding. In half precision the two differ more, as they round in other
-places: logits are normalised in float32 here, in half precision there.
+values are cached. Log-likelihoods are those of `HFLM` up to rounding. In half precision the two
+differ more, as they round in other places: logits are normalised in float32 here, in half
+precision there.
 
     lm = SharedPrefixLM(pretrained=model, tokenizer=tokenizer, batch_size=16, max_length=1024)
     lm_eval.simple_evaluate(model=lm, tasks=["arc_easy"])
 """
 
+import copy
 import inspect
 import math
 from collections import Counter, defaultdict
@@ -34,6 +36,7 @@ from owlore.progress import Progress
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 Answer = tuple[float, bool]
+
 
 class SharedPrefixLM(HFLM):  # type: ignore[misc]
     """`HFLM` whose log-likelihood requests with the same context share it.
@@ -168,7 +171,10 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
 
         values, hits = iter(log_probabilities), iter(greedy)
         return {
-            (prefix + context, tokens): (sum(islice(values, len(tokens))), all([*islice(hits, len(tokens))]))
+            (prefix + context, tokens): (
+                sum(islice(values, len(tokens))),
+                all([*islice(hits, len(tokens))]),
+            )
             for pieces in batch
             for context, continuations in pieces
             for tokens in continuations
@@ -233,9 +239,6 @@ def _repeated(cache: DynamicCache | None, rows: int) -> DynamicCache | None:
     """Return a copy of a prefix's keys and values for each row; the model appends to it."""
     if cache is None:
         return None
-    repeated = DynamicCache()
-    for index, layer in enumerate(cache.layers):
-        repeated.update(
-            layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index
-        )
+    repeated = copy.deepcopy(cache)
+    repeated.batch_repeat_interleave(rows)
     return repeated

@@ -182,7 +182,9 @@ def data_dir_flag(wildcards):
     benchmark = getattr(track_of(wildcards), wildcards.benchmark)
     if benchmark.data_dir is not None:
         return f"--data-dir {benchmark.data_dir}"
-    return "" if EMBEDDED.isdisjoint(benchmark.tasks) else f"--data-dir {ROOT}/questions"
+    return (
+        "" if EMBEDDED.isdisjoint(benchmark.tasks) else f"--data-dir {ROOT}/questions"
+    )
 
 
 def mtbench_json(wildcards):
