@@ -159,7 +159,9 @@ def test_score_is_the_expectation_to_four_decimals(study: Path) -> None:
     ]
     logprobs, _ = judging.rating_logprobs(tiny_llama(), tiny_tokenizer(), content)
     expected = float((logprobs.softmax(0) * torch.arange(1, 11)).sum())
-    assert rows[0]["score"] == round(expected, 4)
+    # Judged in a batch, here alone: sums may differ in their last digits.
+    assert rows[0]["score"] == pytest.approx(expected, abs=1.1e-4)
+    assert rows[0]["score"] == round(rows[0]["score"], 4)
 
 
 def test_long_prompts_are_cut_and_counted(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
