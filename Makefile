@@ -48,3 +48,4 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/outliers.py
 	$(BIN)/python benchmarks/projector.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/precision.py

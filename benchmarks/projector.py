@@ -11,7 +11,7 @@ from measuring import Table
 from owlore.projector import leading_basis, projects_left
 
 RANK = 128
-SHAPES = {(4096, 4096): 4, (11008, 4096): 2, (4096, 11008): 1}  # q, k, v, o; gate, up; down
+SHAPES = {(4096, 4096): 4, (4096, 11008): 3}  # q, k, v, o; gate, up, down (transposed or not)
 
 
 def spectrum_like_a_gradient(rows: int, columns: int) -> torch.Tensor:

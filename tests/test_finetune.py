@@ -120,6 +120,25 @@ def test_history_says_which_layers_were_awake(inputs, tmp_path):
     assert rows[-1]["tokens"] == result["tokens"]
 
 
+@pytest.mark.parametrize("name", ["full", "lora", "galore", "lisa", "owlore"])
+def test_the_learning_rate_falls_by_the_step_whoever_is_awake(name, inputs, tmp_path):
+    """One schedule for all: a layer that wakes up late starts at the rate of that step."""
+    train(inputs, tmp_path, method(name, warmup_steps=2))
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    expected = [0.0, 0.005, 0.01, 0.0075, 0.005, 0.0025]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(expected)
+
+
+def test_memory_is_told_by_kind(inputs, tmp_path):
+    full = train(inputs, tmp_path / "full", method("full"))["memory_bytes"]
+    owlore = train(inputs, tmp_path / "owlore", method("owlore"))["memory_bytes"]
+    assert set(full) == {"weights", "gradients", "optimizer", "activations"}
+    assert full["gradients"] == full["weights"] and full["optimizer"] > 2 * full["weights"]
+    assert owlore["weights"] == full["weights"]
+    for kind in ("gradients", "optimizer", "activations"):
+        assert 0 < owlore[kind] < full[kind], kind
+
+
 def test_dropped_state_stays_flat_and_kept_state_grows(inputs, tmp_path):
     drop = {"interval_steps": 1, "max_steps": 12, "checkpoint_steps": 50}
     dropped = train(inputs, tmp_path / "drop", method("lisa", **drop))

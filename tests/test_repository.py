@@ -108,6 +108,16 @@ def test_no_pickle_is_loaded_and_no_remote_code_trusted():
             assert "weights_only=True" in call, file
 
 
+BENCHMARKS = sorted(path.stem for path in (REPOSITORY / "benchmarks/results").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_readmes_benchmarks_are_the_committed_ones(name):
+    text = (REPOSITORY / "README.md").read_text()
+    shown = re.search(rf"<!-- benchmark: {name} -->\n(.*?)\n?<!-- /benchmark -->", text, re.S)[1]
+    assert shown == (REPOSITORY / "benchmarks" / "results" / f"{name}.md").read_text().strip()
+
+
 @pytest.mark.parametrize("name", ["commonsense", "efficiency"])
 def test_the_readmes_tables_are_the_reference_runs(name):
     text = (REPOSITORY / "README.md").read_text()
