@@ -14,10 +14,11 @@ from peft import LoraConfig, get_peft_model
 from scoring import SHA, benchmark, index_only, questions, run
 from toys import save_tiny, tiny_llama, tiny_tokenizer
 
-from owlore import lm_tasks
+from owlore import evaluate, lm_tasks
 from owlore.errors import BadInput
 from owlore.evaluate import draw
 from owlore.files import read_jsonl, write_jsonl
+from owlore.finished_tasks import FinishedTasks
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,8 @@ def test_output_has_the_documented_shape(tmp_path: Path, model: Path, data: Path
     expected = math.sqrt(category["stderr"] ** 2 + quartz["stderr"] ** 2) / 2
     assert record["average_stderr"] == pytest.approx(expected)
     assert [*rows.columns] == [
-        *("task", "doc_id", "doc_hash", "cluster", "gold", "prediction", "prediction_norm"),
-        *("correct", "correct_norm", "loglikelihoods"),
+        *("task", "subject", "doc_id", "doc_hash", "cluster", "gold", "prediction"),
+        *("prediction_norm", "correct", "correct_norm", "loglikelihoods"),
     ]
     assert rows[["correct", "correct_norm"]].dtypes.eq(bool).all()
     keys = list(zip(rows["task"], rows["doc_id"], strict=True))
@@ -245,6 +246,37 @@ def test_malformed_questions_are_named(tmp_path: Path, model: Path, row: dict[st
     chosen = benchmark(tasks={"quartz_mini": {}})
     with pytest.raises(BadInput, match=r"quartz_mini_test\.jsonl: row 2: expected question"):
         run(tmp_path, model, chosen, tmp_path)
+
+
+def test_a_killed_evaluation_goes_on_behind_its_finished_tasks(
+    tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, rows = run(tmp_path / "whole", model, benchmark(), data)
+    asked: list[str] = []
+    real = evaluate._score
+
+    def score(lm: Any, name: str, *others: Any) -> Any:
+        asked.append(name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(lm, name, *others)
+
+    monkeypatch.setattr(evaluate, "_score", score)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", model, benchmark(), data)
+    assert not (tmp_path / "cut" / "commonsense.json").exists()
+    record, again = run(tmp_path / "cut", model, benchmark(), data)
+    assert asked == ["wordnet_category", "quartz_mini", "quartz_mini"]
+    assert record["tasks"] == whole["tasks"] and again.equals(rows)
+    assert not list((tmp_path / "cut" / "samples").glob(".*")), "the parts are gone"
+
+
+def test_finished_tasks_are_of_these_weights_and_questions_only(tmp_path: Path) -> None:
+    finished = FinishedTasks(tmp_path, {"weights": "a"})
+    finished.keep("arc", [["q1"]], [{"doc_id": 0}])
+    assert finished.rows("arc", [["q1"]]) == [{"doc_id": 0}]
+    assert finished.rows("arc", [["q2"]]) is None
+    assert FinishedTasks(tmp_path, {"weights": "b"}).rows("arc", [["q1"]]) is None
 
 
 @pytest.mark.parametrize("engine", ["plain", "shared-prefix"])

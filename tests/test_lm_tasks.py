@@ -11,6 +11,7 @@ from owlore import lm_tasks
 from owlore.errors import BadInput
 from owlore.evaluate import draw
 from owlore.files import write_jsonl
+from owlore.shared_prefix import SharedPrefixLM
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,47 @@ def test_mmlu_is_one_task_over_all_subjects(
     assert (mmlu["n"], mmlu["n_available"], mmlu["split"]) == (40, 171, "validation")
     assert mmlu["acc"] == table["correct"].mean()
     assert set(table["task"]) == {"mmlu"}
+    assert set(mmlu["groups"]) <= {"stem", "other", "social_sciences", "humanities"}
+    assert sum(group["n"] for group in mmlu["groups"].values()) == 40
+    weighted = sum(group["acc"] * group["n"] for group in mmlu["groups"].values()) / 40
+    assert weighted == pytest.approx(mmlu["acc"])
+    assert set(table["subject"]) <= {member.removeprefix("mmlu_") for member in members}
     assert table["doc_id"].tolist() == draw("mmlu", 171, chosen)
     ordered = [row for member in members for row in questions(3, member)]
     assert table["gold"].tolist() == [ordered[i]["answer"] for i in table["doc_id"]]
+
+
+def test_gsm8k_keeps_the_answers_and_both_filters(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_only(monkeypatch, "gsm8k")
+    rows = [{"question": f"{i} owls and 2 more?", "answer": f"So\n#### {i + 2}"} for i in range(4)]
+    write_jsonl(tmp_path / "gsm8k_test.jsonl", rows)
+    write_jsonl(tmp_path / "gsm8k_train.jsonl", rows[:2])
+
+    def generate(lm: Any, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        given = ["#### 2", "it is 3", "#### 9", "none"]
+        return [given[request.doc_id] for request in requests]
+
+    monkeypatch.setattr(SharedPrefixLM, "generate_until", generate)
+    for metric, value in (("exact_match", 0.25), ("exact_match_flexible", 0.5)):
+        chosen = benchmark(tasks={"gsm8k": {"metric": metric}}, num_fewshot=1)
+        record, table = run(tmp_path, model, chosen, tmp_path)
+        assert record["tasks"]["gsm8k"]["value"] == value
+    assert table["correct"].tolist() == [True, False, False, False]
+    assert table["correct_flexible"].tolist() == [True, True, False, False]
+    assert table["response"].tolist() == ["#### 2", "it is 3", "#### 9", "none"]
+
+
+def test_gsm8k_is_generated_by_the_model(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_only(monkeypatch, "gsm8k")
+    rows = [{"question": f"{i} owls?", "answer": f"#### {i}"} for i in range(2)]
+    write_jsonl(tmp_path / "gsm8k_test.jsonl", rows)
+    chosen = benchmark(tasks={"gsm8k": {"metric": "exact_match"}}, max_length=300)
+    record, table = run(tmp_path, model, chosen, tmp_path)
+    assert record["tasks"]["gsm8k"]["n"] == 2 and table["response"].map(type).eq(str).all()
 
 
 def test_builtin_tasks_read_hub_shaped_folders(
