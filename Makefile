@@ -2,7 +2,7 @@
 # make test        the tests
 # make ui          the MLflow UI on localhost
 # make lint        ruff, mypy, snakefmt, snakemake --lint
-# make benchmarks  speed and memory against the published recipe (an hour, 2 cores)
+# make benchmarks  speed and memory against the published recipe (20 minutes, 2 cores)
 
 PYTHON ?= python3
 VENV := .venv

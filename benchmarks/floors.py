@@ -54,9 +54,8 @@ def floor_seconds(
         for parameter in group["params"]:
             if not parameter.requires_grad:
                 continue
-            # The weight is read and written, the moments too; a plain gradient is read.
-            moments = optimizer.state_bytes([parameter])
-            moved += 2 * parameter.nbytes + 2 * moments + parameter.nbytes
+            # The weight is read and written, the moments too; the gradient is read.
+            moved += 3 * parameter.nbytes + 2 * optimizer.state_bytes([parameter])
     model.zero_grad()
     return counter.get_total_flops() / found.flops + moved / found.bytes
 

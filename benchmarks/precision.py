@@ -1,7 +1,6 @@
 """How much of training the weights' precision costs: OwLore in each of the four, same batches.
 
-Run as: `python benchmarks/precision.py` after `make reproduce` has made the inputs (10 minutes on
-a CPU without bfloat16 arithmetic).
+Run as: `python benchmarks/precision.py` after `make reproduce` has made the inputs (a minute).
 """
 
 import argparse
@@ -37,9 +36,8 @@ def main() -> None:
         f"{LEARNING_RATE}, a draw every 5; loss on 40 other examples, before training and after.",
     )
     for precision in PRECISIONS:
-        arm = Ours(chosen.model, method("owlore", precision=precision, interval_steps=5))
-        for group in arm.optimizer.param_groups:
-            group["lr"] = LEARNING_RATE
+        changes = {"learning_rate": LEARNING_RATE, "interval_steps": 5}
+        arm = Ours(chosen.model, method("owlore", precision=precision, **changes))
         before = _loss(arm, held_out)
         started = time.perf_counter()
         for batch in batches:

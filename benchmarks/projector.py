@@ -1,6 +1,6 @@
 """Projector refresh at the shapes of one LLaMA2-7B layer, against an exact SVD.
 
-Run as: `python benchmarks/projector.py` (10 minutes, of which the exact SVD takes nearly all).
+Run as: `python benchmarks/projector.py` (a minute, of which the exact SVD takes nearly all).
 """
 
 import time

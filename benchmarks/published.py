@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 
 from owlore import models
 
@@ -58,16 +58,16 @@ def published_optimizer(
     return optimizer
 
 
-class PublishedSwitch(TrainerCallback):
-    """Freeze all decoder layers but gamma, drawn successively; optimizer state stays for ever."""
+class PublishedSwitch:
+    """Freeze all decoder layers but gamma, drawn uniformly; optimizer state stays for ever."""
 
-    def __init__(self, layers: nn.ModuleList, gamma: int, weights: Any, seed: int):
-        self.layers, self.gamma, self.weights = layers, gamma, weights
+    def __init__(self, layers: nn.ModuleList, gamma: int, seed: int):
+        self.layers, self.gamma = layers, gamma
         self._generator = np.random.default_rng(seed)
 
     def switch(self) -> None:
         """Draw the next layers."""
-        drawn = self._generator.choice(len(self.layers), self.gamma, replace=False, p=self.weights)
+        drawn = self._generator.choice(len(self.layers), self.gamma, replace=False)
         for index, layer in enumerate(self.layers):
             layer.requires_grad_(index in drawn)
 

@@ -1,14 +1,14 @@
 """The training loss: cross-entropy of the labelled tokens; all other rows never reach the head."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from owlore import data, models
+from owlore.rounding import widened
 
 CHUNK = 1 << 23  # logits at a time, 32 MiB in float32
 
@@ -29,9 +29,7 @@ def answer_loss(
     Returns:
         A scalar: Σ −log p(label) / num_items_in_batch, in float32.
     """
-    plain: PreTrainedModel = model
-    if isinstance(model, PeftModel):
-        plain = cast("PreTrainedModel", model.get_base_model())
+    plain = models.without_adapter(model)
     labels = inputs["labels"][:, 1:]
     wanted = labels != data.IGNORED
     count = wanted.sum() if num_items_in_batch is None else num_items_in_batch
@@ -67,7 +65,7 @@ class _SummedLoss(torch.autograd.Function):
         of_rows = torch.empty_like(rows) if wants_rows else None
         of_weight = torch.zeros_like(weight) if wants_weight else None
         of_bias = torch.zeros_like(bias) if bias is not None and wants_bias else None
-        total = rows.new_zeros((), dtype=torch.float64 if rows.dtype.itemsize == 8 else torch.float)
+        total = widened(rows.new_zeros(()))
         size = min(len(rows), max(1, CHUNK // weight.shape[0]))
         buffer = torch.empty(size, weight.shape[0], dtype=total.dtype, device=rows.device)
         for start in range(0, len(rows), size):

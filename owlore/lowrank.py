@@ -103,10 +103,13 @@ class LowRankAdamW(torch.optim.Optimizer):
         self._seed = seed
         self._projections: dict[Tensor, Tensor] = {}  # of this step's micro-batches, summed
         self._number: dict[Tensor, int] = {}
+        self._name: dict[Tensor, str] = {}
         self._group_index: dict[Tensor, int] = {}
         for index, group in enumerate(self.param_groups):
-            for parameter in group["params"]:
-                self._number[parameter] = len(self._number)
+            for place, parameter in enumerate(group["params"]):
+                number = self._number[parameter] = len(self._number)
+                names = group.get("param_names")
+                self._name[parameter] = names[place] if names else f"parameter {number}"
                 self._group_index[parameter] = index
                 if group["rank"] is not None and parameter.requires_grad:
                     parameter.register_post_accumulate_grad_hook(self._project)
@@ -148,15 +151,15 @@ class LowRankAdamW(torch.optim.Optimizer):
         """
         self._project_all()
         gradients = {
-            parameter: self._projections.get(parameter, parameter.grad)
+            parameter: gradient
             for parameter in self._number
-            if parameter in self._projections or parameter.grad is not None
+            if (gradient := self._projections.get(parameter, parameter.grad)) is not None
         }
-        found = [gradient for gradient in gradients.values() if gradient is not None]
+        found = list(gradients.values())
         norm = torch.nn.utils.get_total_norm(found).float()
         if not torch.isfinite(norm):
             for parameter, gradient in gradients.items():
-                if gradient is not None and not torch.isfinite(gradient).all():
+                if not torch.isfinite(gradient).all():
                     raise self._not_finite(parameter)
         if norm > max_norm:
             torch._foreach_mul_(found, max_norm / (norm + 1e-6))
@@ -273,11 +276,10 @@ class LowRankAdamW(torch.optim.Optimizer):
         self._write_back(parameter, weight)
 
     def _plain_step(self, group: dict[str, Any], trained: list[Tensor]) -> None:
-        # One call for all weights that are updated in place, one each for those with a wide copy.
-        in_place = [p for p in trained if not self._has_wide_copy(p)]
-        for parameters in [in_place, *([p] for p in trained if self._has_wide_copy(p))]:
-            if not parameters:
-                continue
+        if not trained:
+            return
+        # One call for all weights; but wide copies are made one at a time.
+        for parameters in [trained] if self._rounding == "nearest" else [[p] for p in trained]:
             weights = [self._weight_to_update(p) for p in parameters]
             gradients = [
                 p.grad.to(weight.dtype)
@@ -291,12 +293,9 @@ class LowRankAdamW(torch.optim.Optimizer):
             for parameter, weight in zip(parameters, weights, strict=True):
                 self._write_back(parameter, weight)
 
-    def _has_wide_copy(self, parameter: Tensor) -> bool:
-        return self._rounding != "nearest" and parameter.dtype == torch.bfloat16
-
     def _weight_to_update(self, parameter: Tensor) -> Tensor:
         """Return the weight itself or, for rounding stochastic and master, a float32 copy."""
-        if not self._has_wide_copy(parameter):
+        if self._rounding == "nearest" or parameter.dtype != torch.bfloat16:
             return parameter
         if self._rounding == "stochastic":
             return parameter.float()
@@ -321,11 +320,8 @@ class LowRankAdamW(torch.optim.Optimizer):
         return torch.Generator().manual_seed(seed % 2**63)
 
     def _not_finite(self, parameter: Tensor) -> FloatingPointError:
-        group = self.param_groups[self._group_index[parameter]]
-        place = next(k for k, p in enumerate(group["params"]) if p is parameter)
-        names = group.get("param_names")
-        name = names[place] if names else f"parameter {self._number[parameter]}"
-        return FloatingPointError(f"the gradient of {name} {tuple(parameter.shape)} is not finite")
+        what = f"{self._name[parameter]} {tuple(parameter.shape)}"
+        return FloatingPointError(f"the gradient of {what} is not finite")
 
 
 def _adam(

@@ -2,12 +2,13 @@
 
 from typing import Any, cast
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
 from owlore import models
 from owlore.config import Method
+from owlore.lowrank import LowRankAdamW
 
 
 def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
@@ -34,13 +35,27 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in inside)
     if method.gradient_checkpointing:
-        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        inner = models.without_adapter(model)
         inner.activation_checkpointing_enable({"use_reentrant": False})
         # Meant for reentrant checkpoints; it would run backward down to a frozen embedding.
         inner.disable_input_require_grads()  # type: ignore[no-untyped-call]
     model.config.use_cache = False
     model.train()
     return model
+
+
+def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> LowRankAdamW:
+    """Return the method's optimizer over all that trains now or may be woken later."""
+    assert method.learning_rate is not None
+    return LowRankAdamW(
+        optimizer_groups(model, method),
+        lr=method.learning_rate,
+        betas=(method.adam_beta1, method.adam_beta2),
+        eps=method.adam_epsilon,
+        weight_decay=method.weight_decay,
+        rounding=method.rounding,
+        seed=seed,
+    )
 
 
 def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:

@@ -149,6 +149,12 @@ def linear_modules(layer: nn.Module) -> dict[str, nn.Linear]:
     }
 
 
+def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that peft has wrapped, with the adapter's layers in it, or the model."""
+    unwrap = getattr(model, "get_base_model", None)  # importing peft to ask it takes seconds
+    return cast("PreTrainedModel", unwrap()) if unwrap is not None else model
+
+
 def decoder(model: PreTrainedModel) -> nn.Module:
     """Return the model without its head: token ids in, hidden states out."""
     inner: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]

@@ -53,13 +53,14 @@ def score_layer(
     summed = torch.stack([resampled[name].double() @ columns[name] for name in weights]).sum(0)
     limits = (chosen * summed / entries).float()  # of A, in each resample
 
+    cuts = [threshold * mean for threshold in thresholds]
     counts = {name: torch.zeros(len(thresholds), dtype=torch.int64) for name in weights}
     totals = torch.zeros(RESAMPLES, dtype=torch.int64)
     for name, weight in weights.items():
         # An entry below this is no outlier in any resample; few are above.
         lowest = (limits[:, None] / resampled[name]).amin(0)
         for block in _row_blocks(weight):
-            counts[name] += _counts(block * norms[name], [m * mean for m in thresholds])
+            counts[name] += _counts(block * norms[name], cuts)
             row, column = (block > lowest).nonzero(as_tuple=True)
             totals += _counts_by_resample(block[row, column], resampled[name], column, limits)
     place = list(thresholds).index(chosen)

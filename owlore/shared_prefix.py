@@ -30,6 +30,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
+from owlore import models
 from owlore.errors import BadInput
 from owlore.prefix_layout import PREFIX_TOKENS, Family, Piece, Tokens, batches, families, layout
 from owlore.progress import Progress
@@ -193,7 +194,7 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]
         What the configuration tells is read there; the rest (attention biases, masks that are
         ignored, ...) shows when a few made-up requests are scored both ways.
         """
-        model = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        model = models.without_adapter(self.model)
         config = model.config.get_text_config()
         needed = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
         if self.backend != "causal":

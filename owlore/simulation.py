@@ -30,7 +30,7 @@ from owlore.files import read_jsonl, write_json
 from owlore.fit import check_method
 from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
-from owlore.methods import optimizer_groups, trainable_model
+from owlore.methods import build_optimizer, trainable_model
 from owlore.progress import Progress, line
 from owlore.provenance import versions
 
@@ -145,15 +145,7 @@ def simulate(
 
 def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRankAdamW:
     """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
-    assert method.learning_rate is not None
-    optimizer = LowRankAdamW(
-        optimizer_groups(model, method),
-        lr=method.learning_rate,
-        betas=(method.adam_beta1, method.adam_beta2),
-        eps=method.adam_epsilon,
-        weight_decay=method.weight_decay,
-        rounding=method.rounding,
-    )
+    optimizer = build_optimizer(model, method)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

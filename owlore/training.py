@@ -31,7 +31,7 @@ from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
 from owlore.memory import peak_bytes
 from owlore.meter import KINDS, Measuring, Meter
-from owlore.methods import optimizer_groups
+from owlore.methods import build_optimizer
 from owlore.progress import line
 from owlore.sampling import LayerSampler, layer_weights
 from owlore.switching import LayerSwitch
@@ -112,21 +112,27 @@ class CellTrainer(Trainer):
         line(f"finetune: resuming from step {newest.name.split('-')[1]}")
         return newest
 
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """Train as the Trainer does.
+
+        Raises:
+            TrainingStopped: the loss or a gradient is not finite. The optimizer finds a gradient
+                in the backward pass, where a basis is due, or when it clips.
+        """
+        try:
+            return super().train(*arguments, **keywords)
+        except FloatingPointError as error:
+            raise TrainingStopped(
+                f"{error} at step {self.state.global_step + 1}: try a smaller learning_rate"
+            ) from None
+
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.order)
 
     def create_optimizer(self, model: nn.Module | None = None) -> LowRankAdamW:
         """Build the optimizer over every parameter that may ever train."""
         if self.optimizer is None:
-            self.optimizer = LowRankAdamW(
-                optimizer_groups(self.language_model, self.method),
-                lr=self.args.learning_rate,
-                betas=(self.method.adam_beta1, self.method.adam_beta2),
-                eps=self.method.adam_epsilon,
-                weight_decay=self.method.weight_decay,
-                rounding=self.method.rounding,
-                seed=self.seed,
-            )
+            self.optimizer = build_optimizer(self.language_model, self.method, self.seed)
             if self.switch is not None:
                 self.switch.attach(self.optimizer)
         return self.low_rank_adamw()
@@ -137,12 +143,7 @@ class CellTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip by the optimizer: the Trainer sees no gradient that has been projected."""
-        try:
-            return self.low_rank_adamw().clip_grad_norm(self.args.max_grad_norm)
-        except FloatingPointError as error:
-            raise TrainingStopped(
-                f"{error} at step {self.state.global_step + 1}: try a smaller learning_rate"
-            ) from None
+        return self.low_rank_adamw().clip_grad_norm(self.args.max_grad_norm)
 
     def compute_loss(
         self,

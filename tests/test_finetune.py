@@ -187,6 +187,21 @@ def test_a_non_finite_loss_stops_the_run_and_names_the_step(inputs, tmp_path):
     assert not (tmp_path / "out" / "finetune.json").exists()
 
 
+@pytest.mark.parametrize("name", ["full", "galore"])
+def test_a_non_finite_gradient_stops_the_run_and_is_named(name, inputs, tmp_path, monkeypatch):
+    """Found when clipping, or by the projector in the backward pass; the loss is finite."""
+    real_loss = training.answer_loss
+
+    def loss(model, *others):
+        weight = model.model.layers[1].mlp.up_proj.weight
+        return real_loss(model, *others) + (weight - weight).sum().sqrt()  # slope: infinite
+
+    monkeypatch.setattr(training, "answer_loss", loss)
+    stopped = r"gradient of model\.layers\.1\.mlp\.up_proj\.weight .* is not finite at step 1"
+    with pytest.raises(TrainingStopped, match=stopped):
+        train(inputs, tmp_path, method(name))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -5,7 +5,7 @@ rule score_layers:
     input:
         model="resources/models/{model}/model.json",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("calibration.py", "outliers.py", "spectra.py"),
+        source=sources("calibration.py", "outliers.py", "score_layers.py", "spectra.py"),
     output:
         f"{ROOT}/outliers/{{model}}.json",
     log:
