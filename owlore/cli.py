@@ -116,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--questions", **folder, default=Path("questions"), help="embedded questions")
     sub.add_argument("--output", **file, required=True)
 
+    sub = command(commands.contamination)
+    sub.add_argument("--study", **study)
+    sub.add_argument("--track", required=True, metavar="NAME")
+    sub.add_argument("--data", **folder, required=True, help="folder of <track>/seed<k>.jsonl")
+    sub.add_argument("--questions", **folder, default=Path("questions"), help="embedded questions")
+    sub.add_argument("--output", **file, required=True)
+
     sub = command(commands.outliers)
     sub.add_argument("--model", **folder, required=True)
     sub.add_argument("--text", **file, required=True, help="JSONL with a text column")

@@ -85,6 +85,16 @@ def data(options: argparse.Namespace) -> None:
     print(f"data {options.track} seed {options.seed}: {len(rows)} training examples", flush=True)
 
 
+def contamination(options: argparse.Namespace) -> None:
+    """Look for a track's benchmark questions in its training examples."""
+    _use_threads(1)
+    from owlore import contamination as stage
+
+    study = _study(options)
+    _known("--track", options.track, study.tracks)
+    stage.check(study, options.track, options.data, options.questions, options.output)
+
+
 def outliers(options: argparse.Namespace) -> None:
     """Score every decoder layer of a model."""
     _use_threads(options.threads)

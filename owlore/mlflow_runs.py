@@ -84,7 +84,7 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
 
 
 def study_run(study: Study, root: Path) -> Run:
-    """Return the study's own run: report, tables, figures, outliers, memory, manifests.
+    """Return the study's own run: report, tables, figures, manifests, what is by model or track.
 
     Raises:
         BadInput: study.json, manifest.json or the report is missing.
@@ -93,7 +93,7 @@ def study_run(study: Study, root: Path) -> Run:
         if not path.exists():
             raise BadInput(f"{path}: no such file")
     files = [("report" if path.suffix == ".html" else "", path) for path in study_files(root)]
-    for folder in ("tables", "figures", "outliers", "memory"):
+    for folder in ("tables", "figures", "outliers", "memory", "contamination"):
         paths = sorted(path for path in (root / folder).glob("[!.]*") if path.is_file())
         files += [(folder, path) for path in paths]
     manifest = read_json(root / "manifest.json")

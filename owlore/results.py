@@ -8,7 +8,7 @@ Tables, figures and the report are projections of this and read no file of a cel
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ class CellResults:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A whole study; `outliers` and `memory` by model, only where the files are there.
+    """A whole study; `contamination` by track, `outliers` and `memory` by model.
+
+    Outliers and memory are there only where their files are.
 
     Two loads are never equal, so that what is computed from one can be cached by it.
     """
@@ -60,6 +62,7 @@ class Results:
     cells: list[CellResults]
     outliers: dict[str, dict[str, Any]]
     memory: dict[str, dict[str, Any]]
+    contamination: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[tuple[str, str]]:
@@ -97,6 +100,10 @@ def load(study: Study, root: Path) -> Results:
         cells=cells,
         outliers=dict(_by_model(study, root, "outliers")),
         memory=dict(_by_model(study, root, "memory")),
+        contamination={
+            track: _read(root / "contamination" / f"{track}.json", "contamination")
+            for track in study.tracks
+        },
     )
     for cell in study.cells():
         needs = study.method(cell.method, cell.track, cell.model).needs_outliers
@@ -105,6 +112,8 @@ def load(study: Study, root: Path) -> Results:
     for benchmark in BENCHMARKS:
         for track, model in results.scored(benchmark):
             _check_same_questions(results, track, model, benchmark)
+    for entry in cells:
+        _check_contamination(results, entry)
     return results
 
 
@@ -190,6 +199,29 @@ def _check_same_questions(results: Results, track: str, model: str, benchmark: s
             raise OwloreError(
                 f"{results.root / entry.cell.path}: {benchmark}: its questions are not those of "
                 f"{first.cell.path}; score both again with one version of the questions"
+            )
+
+
+def _check_contamination(results: Results, entry: CellResults) -> None:
+    """The check looked at what the cell was trained on and at the questions that it was asked."""
+    track, seed = entry.cell.track, entry.cell.seed
+    path = results.root / "contamination" / f"{track}.json"
+    found = results.contamination[track]
+    trained_on = entry.finetune.get("data_sha256")
+    if trained_on and _field(path, found, "training_sha256").get(f"seed{seed}") != trained_on:
+        raise OwloreError(
+            f"{path}: not a check of the rows that {entry.cell.path} was trained on; "
+            f"`snakemake --cores all {path}` makes it again"
+        )
+    for benchmark, samples in entry.samples.items():
+        asked = {task: set(ids) for task, ids in samples.groupby("task")["doc_id"]}
+        checked = _field(path, found, "benchmarks").get(benchmark, {})
+        if {task: one["n"] for task, one in checked.items()} != {
+            task: len(ids) for task, ids in asked.items()
+        } or any(not asked[task].issuperset(one["doc_ids"]) for task, one in checked.items()):
+            raise OwloreError(
+                f"{path}: {benchmark}: not a check of the questions of {entry.cell.path}; "
+                f"`snakemake --cores all {path}` makes it again"
             )
 
 

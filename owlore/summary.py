@@ -68,6 +68,15 @@ def limits(results: Results) -> list[str]:
             "MT-Bench ran as a plumbing check: its judge is too small to grade, so its scores say "
             "nothing about the methods."
         )
+    for track, checked in results.contamination.items():
+        for name, tasks in checked["benchmarks"].items():
+            flagged, n = (sum(task[key] for task in tasks.values()) for key in ("flagged", "n"))
+            if flagged:
+                found.append(
+                    f"{flagged} of {n} questions of {name} are in the training rows of track "
+                    f"{track}, wholly or in part. The table of such questions has the scores "
+                    "without them."
+                )
     if any(
         entry.finetune["device"] == "cpu" and entry.finetune["steps"] for entry in results.cells
     ):

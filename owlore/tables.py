@@ -3,6 +3,7 @@
 Run as: `owlore tables --study STUDY.yaml`, or `snakemake --cores all tables`.
 """
 
+from owlore.contamination_table import contamination_table
 from owlore.cost_tables import efficiency_table, memory_table
 from owlore.evidence_tables import claims_table, significance_table
 from owlore.files import write_text
@@ -29,6 +30,7 @@ def make_tables(results: Results) -> list[Table]:
         accuracy_table(results, "mmlu"),
         accuracy_table(results, "gsm8k"),
         mtbench_table(results),
+        contamination_table(results),
         significance_table(results),
         efficiency_table(results),
         memory_table(results),

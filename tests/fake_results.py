@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_scores import samples_of, summary_of, write_mtbench
+from fake_scores import contamination_of, samples_of, summary_of, training_hash, write_mtbench
 
 from owlore.config import Cell, Study
 from owlore.files import sha256_text, write_json, write_jsonl
@@ -45,6 +45,9 @@ def write_fake_results(
             "study_sha256": sha256_text(study.study),
         },
     )
+    for track in study.tracks:
+        value = contamination_of(study, track, questions)
+        write_json(root / "contamination" / f"{track}.json", value)
     for place, model in enumerate(study.models):
         _write_outliers(root, model, np.random.default_rng([seed, 1, place]))
         if memory:
@@ -132,7 +135,7 @@ def _write_cell(
         "adapter": method.trainable == "lora",
         "weights_sha256": weights,
         "base_sha256": base_hash,
-        "data_sha256": sha256_text(f"{cell.track} {cell.seed}") if trained else None,
+        "data_sha256": training_hash(cell.track, cell.seed) if trained else None,
         "outliers_sha256": sha256_text("outliers") if method.needs_outliers else None,
         "seconds": seconds,
         "tokens": 30000 if trained else 0,

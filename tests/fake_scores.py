@@ -1,4 +1,4 @@
-"""MADE-UP SCORES FOR TESTS: per-question rows, their summaries, and MT-Bench judgments."""
+"""MADE-UP SCORES FOR TESTS: per-question rows, summaries, MT-Bench judgments, contamination."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from owlore.config import Benchmark, MTBench
+from owlore.config import BENCHMARKS, Benchmark, MTBench, Study
 from owlore.files import sha256_text, write_json, write_jsonl
 from owlore.mtbench_table import CATEGORIES
 
@@ -143,3 +143,36 @@ def write_mtbench(
         **stamp,
     }
     write_json(folder / "mtbench.json", value)
+
+
+def training_hash(track: str, seed: int | None) -> str:
+    return sha256_text(f"{track} {seed}")
+
+
+def contamination_of(study: Study, track: str, questions: int) -> dict[str, Any]:
+    """Three flagged questions in the first task of each lm-eval benchmark, none in the others."""
+    benchmarks: dict[str, Any] = {}
+    for name in study.tracks[track].benchmarks:
+        block = getattr(study.tracks[track], name)
+        sizes = {"mtbench": study.tracks[track].mtbench.questions} if name == "mtbench" else {}
+        if name in BENCHMARKS:
+            sizes = {task: settings.limit or questions for task, settings in block.tasks.items()}
+        benchmarks[name] = {
+            task: overlap(n, [0, 2, 5] if name in BENCHMARKS and not place else [])
+            for place, (task, n) in enumerate(sizes.items())
+        }
+    return {
+        "track": track,
+        "training_rows": 480,
+        "training_sha256": {f"seed{seed}": training_hash(track, seed) for seed in study.seeds},
+        "benchmarks": benchmarks,
+        "versions": {"owlore": "0.0"},
+    }
+
+
+def overlap(n: int, doc_ids: list[int]) -> dict[str, Any]:
+    """What a check writes of one task whose flagged questions are exact copies, save the last."""
+    flagged = len(doc_ids)
+    exact = max(flagged - 1, 0)
+    counts = {"n": n, "exact": exact, "ngram13": flagged, "flagged": flagged}
+    return {**counts, "share": flagged / n, "doc_ids": doc_ids}

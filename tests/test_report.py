@@ -88,7 +88,7 @@ def test_names_from_the_study_are_escaped(made):
 def test_all_sections_tables_figures_and_cells_are_there(made):
     study, root, _, page = made
     words = " ".join("".join(page.text).split())
-    assert len(page.all("table")) == 7
+    assert len(page.all("table")) == 8
     assert [image["src"][:26] for image in page.all("img")] == ["data:image/svg+xml;base64,"] * 5
     assert all(image["alt"] for image in page.all("img"))
     assert len(page.all("details")) == len(study.cells())

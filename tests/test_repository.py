@@ -19,7 +19,17 @@ from owlore.schema import text
 REPOSITORY = Path(__file__).resolve().parent.parent
 STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "workflow/studies").glob("*.yaml"))]
 COMMANDS = {"check", "assets", "model", "questions", "data", "outliers", "finetune", "evaluate"}
-COMMANDS |= {"answer", "judge", "memory", "tables", "report", "track", "schema", "run"}
+COMMANDS |= {
+    "contamination",
+    "answer",
+    "judge",
+    "memory",
+    "tables",
+    "report",
+    "track",
+    "schema",
+    "run",
+}
 LOCK = REPOSITORY / "envs" / "requirements.lock"
 
 
@@ -79,6 +89,7 @@ def test_the_conda_environment_is_generated_from_the_lock():
         "model",
         "questions",
         "data",
+        "contamination",
         "outliers",
         "finetune",
         "evaluate",

@@ -34,6 +34,7 @@ def test_everything_is_read(root: Path):
     assert len(owlore.samples["commonsense"]) == 200
     assert results.groups == results.scored("mtbench") == [("mini", "tiny_model")]
     assert set(results.outliers) == set(results.memory) == {"tiny_model"}
+    assert results.contamination == {"mini": read_json(root / "contamination" / "mini.json")}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_everything_is_read(root: Path):
         (f"{CELL}/samples/mmlu.parquet", "mmlu"),
         (f"{CELL}/mtbench/judgments.jsonl", "mtbench"),
         ("outliers/tiny_model.json", "outliers"),
+        ("contamination/mini.json", "contamination"),
     ],
 )
 def test_a_missing_file_is_named_with_its_target(root: Path, name: str, target: str):

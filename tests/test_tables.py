@@ -16,7 +16,8 @@ from owlore.stats import holm
 from owlore.table_formats import Column, Table, Value, number, to_csv, to_latex, to_markdown
 from owlore.tables import make_tables, write_tables
 
-NAMES = {"commonsense", "mmlu", "mtbench", "efficiency", "memory", "significance", "claims"}
+NAMES = {"commonsense", "mmlu", "gsm8k", "mtbench", "contamination", "efficiency", "memory"}
+NAMES |= {"significance", "claims"}
 GROUP = ("mini", "tiny_model")
 
 

@@ -130,6 +130,7 @@ def test_the_study_run_has_report_tables_and_figures(root: Path) -> None:
         "figures/pareto.svg",
         "outliers/tiny_model.json",
         "memory/tiny_model.json",
+        "contamination/mini.json",
     }
     tracking.track_study(STUDY, root, receipt)
     assert len(runs(root, ViewType.ALL)) == 15

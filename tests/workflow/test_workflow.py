@@ -29,7 +29,8 @@ def cell_jobs(cell: str, *, trained: bool = True) -> set[str]:
 
 
 def test_the_first_run_does_every_stage_once(finished: Workspace):
-    once = ["archive", "base_model", "questions", "training_data", "score_layers", "tracking_init"]
+    once = ["archive", "base_model", "questions", "training_data", "check_overlap", "score_layers"]
+    once.append("tracking_init")
     expected = {*once, *LAST, *cell_jobs("base/seed0", trained=False)}
     expected |= cell_jobs("full/seed0") | cell_jobs("owlore/seed0")
     assert sorted(finished.first_run) == sorted(expected)
@@ -44,7 +45,13 @@ def test_results_have_the_documented_names(finished: Workspace):
         for name in ("commonsense", "mtbench"):
             scored = json.loads((folder / f"{name}.json").read_text())
             assert scored["weights_sha256"] == weights
-    for name in ("manifest.json", "outliers/toy.json", "report/index.html", "mlflow/mlflow.db"):
+    for name in (
+        "manifest.json",
+        "outliers/toy.json",
+        "contamination/mini.json",
+        "report/index.html",
+        "mlflow/mlflow.db",
+    ):
         assert (finished.root / name).is_file()
     with open(finished.root / "tables" / "commonsense.csv") as stream:
         assert [row["method"] for row in csv.DictReader(stream)] == ["base", "full", "owlore"]
@@ -89,7 +96,7 @@ def test_an_added_seed_runs_only_the_new_cells(copied: Workspace):
     copied.study("seeds", [0, 1])
     ran = set(copied.snakemake())
     new = cell_jobs("full/seed1") | cell_jobs("owlore/seed1")
-    assert ran == new | set(LAST) | {"training_data"}
+    assert ran == new | set(LAST) | {"training_data", "check_overlap"}
 
 
 def test_an_added_method_runs_only_its_cells(copied: Workspace):

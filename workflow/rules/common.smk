@@ -31,6 +31,7 @@ TABLES = [
     "mmlu",
     "gsm8k",
     "mtbench",
+    "contamination",
     "efficiency",
     "memory",
     "significance",
@@ -151,6 +152,11 @@ def training_files(wildcards):
     return [file for name, file in STUDY.questions.files.items() if name in mixture]
 
 
+def drawn_files(wildcards):
+    """A track's training rows of all seeds."""
+    return [f"{ROOT}/data/{wildcards.track}/seed{seed}.jsonl" for seed in STUDY.seeds]
+
+
 def calibration_text(wildcards):
     text = STUDY.calibration.text
     return f"{ROOT}/questions/calibration.jsonl" if text == "embedded" else text
@@ -174,6 +180,16 @@ def outliers_flag(wildcards, input):
 def benchmark_json(wildcards):
     return canonical_json(
         getattr(track_of(wildcards), wildcards.benchmark).model_dump(mode="json")
+    )
+
+
+def asked_json(wildcards):
+    """Which questions a track is asked: what decides them, not how they are scored."""
+    drawn = {"tasks": {"__all__": {"limit", "revision"}}}
+    drawn |= {"split": True, "seed": True, "data_dir": True}
+    asked = {"mtbench": {"questions", "seed"}, **dict.fromkeys(BENCHMARKS, drawn)}
+    return canonical_json(
+        STUDY.tracks[wildcards.track].model_dump(mode="json", include=asked)
     )
 
 

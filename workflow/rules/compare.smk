@@ -10,8 +10,10 @@ rule tables:
         ),
         scores=scores(CELLS, *BENCHMARKS, "mtbench"),
         outliers=outlier_files(),
+        contamination=expand(f"{ROOT}/contamination/{{track}}.json", track=STUDY.tracks),
         source=sources(
             "comparisons.py",
+            "contamination_table.py",
             "cost_tables.py",
             "evidence_tables.py",
             "figure_style.py",

@@ -38,6 +38,12 @@ rule mtbench:
     localrule: True
 
 
+rule contamination:
+    input:
+        expand(f"{ROOT}/contamination/{{track}}.json", track=STUDY.tracks),
+    localrule: True
+
+
 rule memory:
     input:
         expand(f"{ROOT}/memory/{{model}}.json", model=STUDY.models),
