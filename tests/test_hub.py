@@ -1,0 +1,241 @@
+"""The hub path for real: owlore's commands against a small hub on loopback (`hub_server`)."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hub_repositories as made
+import pandas as pd
+import pytest
+import yaml
+from hub_server import Hub, Request, commit_of
+from safetensors.torch import load_file
+from toys import save_tiny
+
+TOKEN = "hf_OnlyTheHubMayKnowThis"
+UNKNOWN = "0123456789" * 4
+TASKS = {
+    "boolq": "aps/super_glue",
+    "piqa": "baber/piqa",
+    "social_iqa": "lighteval/siqa",
+    "hellaswag": "Rowan/hellaswag",
+    "winogrande": "allenai/winogrande",
+    "arc_easy": "allenai/ai2_arc",
+    "arc_challenge": "allenai/ai2_arc",
+    "openbookqa": "allenai/openbookqa",
+    "mmlu_abstract_algebra": "cais/mmlu",
+    "mmlu_anatomy": "cais/mmlu",
+    "gsm8k": "openai/gsm8k",
+}
+UNPINNED = "openbookqa"
+
+
+@dataclass
+class Ran:
+    """A command that ran: how it ended, what it said, what it asked of the hub."""
+
+    code: int
+    out: str
+    err: str
+    requests: list[Request]
+
+    def asked(self, repository: str) -> list[Request]:
+        return [request for request in self.requests if request.repository == repository]
+
+    def refusal(self) -> str:
+        """owlore's one line on stderr; the libraries' warnings about a cache are theirs."""
+        assert self.code == 2, self.err
+        assert "Traceback" not in self.err
+        (line,) = (line for line in self.err.splitlines() if line.startswith("owlore "))
+        return line
+
+
+@dataclass
+class Desk:
+    """A hub, a model, and a folder to run commands in."""
+
+    hub: Hub
+    folder: Path
+
+    def owlore(
+        self, *arguments: object, token: str | None = None, home: str = "home", **more: str
+    ) -> Ran:
+        environment = {**os.environ, **self.hub.environment(self.folder / home, token), **more}
+        before = len(self.hub.requests)
+        done = subprocess.run(
+            [sys.executable, "-m", "owlore", *map(str, arguments)],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr, self.hub.requests[before:])
+
+    def evaluate(
+        self, tasks: dict[str, str | None], output: str = "refused.json", **more: str
+    ) -> Ran:
+        blocks: dict[str, dict[str, Any]] = {}
+        for name, revision in tasks.items():
+            metric = "exact_match" if name == "gsm8k" else "acc"
+            blocks[name] = {"revision": revision, "metric": metric}
+        benchmark = {"tasks": blocks, "num_fewshot": 2, "max_length": 512}
+        places = ["--output", output, "--samples", "samples"]
+        given = ["--model", "model", "--benchmark", json.dumps(benchmark)]
+        return self.owlore("evaluate", *given, *places, **more)
+
+    def fetch_model(self, revision: str, output: str = "refused", **more: str) -> Ran:
+        source = {"hub": made.MODEL.removeprefix("models/"), "revision": revision}
+        study = self.study(models={"m": source})
+        return self.owlore("model", "--study", study, "--name", "m", "--output", output, **more)
+
+    def study(self, **blocks: Any) -> Path:
+        study = {
+            "study": "s",
+            "seeds": [0],
+            "run": ["base"],
+            "models": {"m": {"path": "model"}},
+            "tracks": {"t": {"train": {"pool": 4}}},
+            "methods": {"base": {"trainable": "none"}},
+        }
+        path = self.folder / "study.yaml"
+        path.write_text(yaml.safe_dump({**study, **blocks}))
+        return path
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("desk")
+    save_tiny(folder / "model")
+    repositories = [*made.datasets(TOKEN), made.model(folder / "source", TOKEN)]
+    with Hub(repositories) as hub:
+        yield Desk(hub, folder)
+
+
+@pytest.fixture(scope="module")
+def scored(desk: Desk) -> Ran:
+    pinned = {name: commit_of(f"{path} old") for name, path in TASKS.items()}
+    return desk.evaluate({**pinned, UNPINNED: None}, "all.json", token=TOKEN)
+
+
+def test_all_nine_families_are_scored_at_their_pinned_commits(desk: Desk, scored: Ran) -> None:
+    assert scored.code == 0, scored.err
+    record = json.loads((desk.folder / "all.json").read_text())
+    rows = pd.read_parquet(desk.folder / "samples/all.parquet")
+    for name, path in TASKS.items():
+        result = record["tasks"][name]
+        age = "new" if name == UNPINNED else "old"
+        assert result["revision"] == commit_of(f"{path} {age}")
+        assert result["num_fewshot"] == 2
+        make, configurations, splits, _ = made.DATASETS[path]
+        split = splits.split()[-1]
+        configuration = {"arc_challenge": "ARC-Challenge", "mmlu_anatomy": "anatomy"}.get(
+            name, configurations[0]
+        )
+        docs = made.tables(path, age)[configuration, split]
+        assert (result["n"], result["split"]) == (len(docs), split)
+        own = rows[rows["task"] == name]
+        if make is made.gsm8k:
+            assert own["target"].tolist() == [doc["answer"] for doc in docs]
+        else:
+            assert own["gold"].tolist() == [gold(doc) for doc in docs]
+
+
+def gold(doc: dict[str, Any]) -> int:
+    """A made-up row's answer, told by its values alone."""
+    if "answerKey" in doc:
+        return "ABCD".index(doc["answerKey"])
+    first = 1 if "answerA" in doc or "option1" in doc else 0  # counted from one
+    return int(doc["label"] if "label" in doc else doc["answer"]) - first
+
+
+def test_nothing_but_the_pinned_commits_is_asked_for(scored: Ran) -> None:
+    for name, path in TASKS.items():
+        asked = {request.revision for request in scored.asked(f"datasets/{path}")}
+        if name != UNPINNED:
+            assert asked == {commit_of(f"{path} old")}
+    data = [r for r in scored.asked("datasets/baber/piqa") if r.method == "GET" and r.file]
+    assert {"default/train.parquet", "default/validation.parquet"} <= {r.file for r in data}
+
+
+def test_the_token_goes_to_the_hub_and_nowhere_else(desk: Desk, scored: Ran) -> None:
+    sent = [r for r in scored.asked("datasets/lighteval/siqa") if r.status == 200]
+    assert sent and {request.authorization for request in sent} == {f"Bearer {TOKEN}"}
+    assert TOKEN not in scored.out + scored.err
+    for path in desk.folder.rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("tasks", "more", "reason"),
+    [
+        (
+            {"piqa": UNKNOWN},
+            {"home": "empty"},
+            f"tasks: piqa: baber/piqa has no commit {UNKNOWN} on http://127",
+        ),
+        (
+            {"social_iqa": commit_of("lighteval/siqa old")},
+            {"home": "empty"},
+            "tasks: social_iqa: lighteval/siqa is gated: set HF_TOKEN to a token that has access",
+        ),
+        (  # the cache has another commit, which `datasets` would take
+            {"boolq": commit_of("aps/super_glue new")},
+            {"HF_HUB_OFFLINE": "1"},
+            f"aps/super_glue: commit {commit_of('aps/super_glue new')} is wanted",
+        ),
+        (
+            {"piqa": commit_of("baber/piqa old")},
+            {"home": "empty", "HF_HUB_OFFLINE": "1"},
+            "cannot be reached, and the cache does not have baber/piqa",
+        ),
+    ],
+)
+def test_what_the_hub_refuses_is_told_in_one_line(
+    desk: Desk,
+    scored: Ran,
+    tasks: dict[str, str | None],
+    more: dict[str, str],
+    reason: str,
+) -> None:
+    refused = desk.evaluate(tasks, **more)
+    assert reason in refused.refusal()
+    assert not (desk.folder / "refused.json").exists()
+
+
+def test_a_model_is_fetched_at_its_pinned_commit(desk: Desk) -> None:
+    old = commit_of("llama old")
+    done = desk.fetch_model(old, "fetched", token=TOKEN)
+    assert done.code == 0, done.err
+    described = json.loads((desk.folder / "fetched/model.json").read_text())
+    assert described["source"] == {"hub": "tiny/llama", "revision": old}
+    assert {request.revision for request in done.asked(made.MODEL)} == {old}
+    weights, original = (
+        load_file(desk.folder / name / "model.safetensors") for name in ("fetched", "source")
+    )
+    assert weights.keys() == original.keys()
+    assert all(weights[name].equal(original[name]) for name in original)
+    assert TOKEN not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("revision", "token", "reason"),
+    [
+        (commit_of("llama old"), None, "tiny/llama is gated: set HF_TOKEN"),
+        (commit_of("llama old"), "hf_of_somebody_else", "the token in HF_TOKEN has no access"),
+        (UNKNOWN, TOKEN, f"tiny/llama has no commit {UNKNOWN}"),
+        (commit_of("llama new"), TOKEN, "does not appear to have a file named"),
+    ],
+)
+def test_a_model_that_cannot_be_fetched_is_told_in_one_line(
+    desk: Desk, revision: str, token: str, reason: str
+) -> None:
+    refused = desk.fetch_model(revision, token=token, home="models")
+    line = refused.refusal()
+    assert line.startswith("owlore model: models: hub: ") and reason in line
+    assert TOKEN not in refused.out + refused.err
+    assert not (desk.folder / "refused/model.json").exists()
