@@ -37,7 +37,11 @@ def load_rows(path: str, name: str | None, split: str, revision: str) -> list[di
 
 def download(path: str, file: str, revision: str) -> Path:
     """Return a data set's file at a commit, cached. Raises what `explained` explains."""
-    return Path(huggingface_hub.hf_hub_download(path, file, repo_type="dataset", revision=revision))
+    try:
+        found = huggingface_hub.hf_hub_download(path, file, repo_type="dataset", revision=revision)
+    except RemoteEntryNotFoundError:
+        raise ValueError(f"it has no file {file} at {revision}") from None
+    return Path(found)
 
 
 @contextmanager
@@ -92,8 +96,6 @@ def _reason(error: Exception, repository: str, revision: str | None) -> str:
         return f"{repository} has no commit {revision} on {_endpoint()}"
     if met(RepositoryNotFoundError, text="doesn't exist on the Hub"):
         return f"{repository} is not on {_endpoint()}, or it is private and HF_TOKEN has no access"
-    if met(RemoteEntryNotFoundError):
-        return f"{repository} has no such file at {revision}"
     if met(OfflineModeIsEnabled, LocalEntryNotFoundError, text="Couldn't reach"):
         return f"{_endpoint()} cannot be reached, and the cache does not have {repository}"
     return f"{repository}: {str(error).strip().splitlines()[0][:300]}"

@@ -21,6 +21,7 @@ Rows = list[Row]
 
 SUBJECTS = ("abstract_algebra", "anatomy")
 MODEL = "models/tiny/llama"
+OWLORE = "datasets/pengxiang/OwLore_Dataset"
 
 
 def _words(rng: random.Random, n: int = 3) -> str:
@@ -133,6 +134,16 @@ def datasets(token: str | None = None) -> list[Repository]:
         gate = token if name == "lighteval/siqa" else None
         found.append(Repository(f"datasets/{name}", commits, gate))
     return found
+
+
+def owlore_dataset() -> Repository:
+    """The published training data: LMFlow's files, one a mixture."""
+    commits = {}
+    for age in ("old", "new"):
+        instances = [{"text": f"{age} text {number}"} for number in range(SIZES["train"])]
+        merged = json.dumps({"type": "text_only", "instances": instances}).encode()
+        commits[commit_of(f"owlore {age}")] = {"merge/merged_json.json": merged}
+    return Repository(OWLORE, commits)
 
 
 def model(folder: Path, token: str | None = None) -> Repository:

@@ -17,6 +17,10 @@ from hub_server import Hub, Request, commit_of
 from safetensors.torch import load_file
 from toys import save_tiny
 
+from owlore.files import read_jsonl
+from owlore.training_formats import training_row
+
+OWLORE = made.OWLORE.removeprefix("datasets/")
 TOKEN = "hf_OnlyTheHubMayKnowThis"
 UNKNOWN = "0123456789" * 4
 TASKS = {
@@ -93,6 +97,11 @@ class Desk:
         study = self.study(models={"m": source})
         return self.owlore("model", "--study", study, "--name", "m", "--output", output, **more)
 
+    def draw(self, source: dict[str, Any], output: str = "refused.jsonl", **more: str) -> Ran:
+        study = self.study(questions={"hub": {"pool": source}})
+        given = ["--study", study, "--track", "t", "--seed", "0", "--output", output]
+        return self.owlore("data", *given, **more)
+
     def study(self, **blocks: Any) -> Path:
         study = {
             "study": "s",
@@ -111,7 +120,11 @@ class Desk:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
     save_tiny(folder / "model")
-    repositories = [*made.datasets(TOKEN), made.model(folder / "source", TOKEN)]
+    repositories = [
+        *made.datasets(TOKEN),
+        made.owlore_dataset(),
+        made.model(folder / "source", TOKEN),
+    ]
     with Hub(repositories) as hub:
         yield Desk(hub, folder)
 
@@ -239,3 +252,82 @@ def test_a_model_that_cannot_be_fetched_is_told_in_one_line(
     assert line.startswith("owlore model: models: hub: ") and reason in line
     assert TOKEN not in refused.out + refused.err
     assert not (desk.folder / "refused/model.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("allenai/ai2_arc", "ARC-Challenge"), ("lighteval/siqa", None)]
+)
+def test_a_pool_is_a_split_at_its_pinned_commit(desk: Desk, path: str, name: str | None) -> None:
+    old = commit_of(f"{path} old")
+    source = {"path": path, "name": name, "split": "validation", "revision": old}
+    done = desk.draw(source, "pool.jsonl", token=TOKEN, home="pools")
+    assert done.code == 0, done.err
+    assert {request.revision for request in done.asked(f"datasets/{path}")} == {old}
+    drawn = read_jsonl(desk.folder / "pool.jsonl")
+    rows = made.tables(path, "old")[name or "default", "validation"]
+    expected = [{**training_row(row, "row"), "source": "pool"} for row in rows]
+    assert sorted(drawn, key=str) == sorted(expected, key=str)
+    assert TOKEN not in done.out + done.err
+
+
+def test_a_pool_is_a_file_of_the_published_data(desk: Desk) -> None:
+    source = {"path": OWLORE, "file": "merge/merged_json.json", "revision": commit_of("owlore old")}
+    done = desk.draw(source, "file.jsonl", home="pools")
+    assert done.code == 0, done.err
+    texts = [row["text"] for row in read_jsonl(desk.folder / "file.jsonl")]
+    assert len(set(texts)) == 4 and all(text.startswith("old text") for text in texts)
+    assert {request.revision for request in done.asked(made.OWLORE)} == {commit_of("owlore old")}
+    again = desk.draw(source, "again.jsonl", home="pools", HF_HUB_OFFLINE="1")
+    assert again.code == 0 and again.requests == []
+    assert read_jsonl(desk.folder / "again.jsonl") == read_jsonl(desk.folder / "file.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"path": "baber/piqa", "revision": UNKNOWN}, f"baber/piqa has no commit {UNKNOWN}"),
+        (
+            {"path": "lighteval/siqa", "revision": commit_of("lighteval/siqa old")},
+            "lighteval/siqa is gated: set HF_TOKEN",
+        ),
+        (
+            {"path": "nobody/nothing", "revision": UNKNOWN},
+            "nobody/nothing is not on http://127.0.0.1",
+        ),
+        (
+            {"path": OWLORE, "file": "merge/no.json", "revision": commit_of("owlore old")},
+            f"{OWLORE}: it has no file merge/no.json",
+        ),
+        (
+            {"path": "baber/piqa", "split": "tset", "revision": commit_of("baber/piqa old")},
+            'baber/piqa: Unknown split "tset"',
+        ),
+        (
+            {"path": "openai/gsm8k", "name": "socratic"}
+            | {"revision": commit_of("openai/gsm8k old")},
+            "openai/gsm8k: BuilderConfig 'socratic' not found. Available: ['main']",
+        ),
+    ],
+)
+def test_a_pool_that_cannot_be_read_is_told_in_one_line(
+    desk: Desk, source: dict[str, Any], reason: str
+) -> None:
+    line = desk.draw(source, home="pools").refusal()
+    assert line.startswith("owlore data: questions.hub.pool: ") and reason in line
+    assert not (desk.folder / "refused.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"path": "baber/piqa"}, "questions.hub.pool.revision: this key is required"),
+        ({"path": "baber/piqa", "revision": "main"}, "questions.hub.pool.revision: 'main'"),
+        (
+            {"path": OWLORE, "revision": UNKNOWN, "file": "a.json", "split": "test"},
+            "file is read whole",
+        ),
+    ],
+)
+def test_a_pool_is_pinned(desk: Desk, source: dict[str, Any], reason: str) -> None:
+    refused = desk.draw(source)
+    assert reason in refused.refusal() and refused.requests == []
