@@ -60,7 +60,7 @@ def explained(where: str, repository: str, revision: str | None) -> Iterator[Non
 def require_commit(dataset: datasets.Dataset, revision: str) -> None:
     """Refuse a data set that was read at another commit than the pinned one.
 
-    Without a connection `datasets` takes the newest copy in its cache, whatever its commit.
+    When the hub gives nothing, `datasets` takes the newest copy in its cache, whatever its commit.
 
     Raises:
         ValueError: it was.
@@ -68,7 +68,7 @@ def require_commit(dataset: datasets.Dataset, revision: str) -> None:
     found = commit(dataset)
     if found != revision:
         raise ValueError(
-            f"commit {revision} is wanted, {_endpoint()} was not reached, and the newest in the "
+            f"commit {revision} is wanted, {_endpoint()} did not give it, and the newest in the "
             f"cache is {found or 'unknown'}"
         )
 
