@@ -47,6 +47,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
 
 
@@ -149,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(commands.evaluate)
     _add_weights(sub)
     sub.add_argument("--tasks", help="comma-separated lm-eval tasks")
-    sub.add_argument("--benchmark", help=argparse.SUPPRESS)
+    sub.add_argument(
+        "--benchmark", help="tasks with metrics and revisions, as in a study: a YAML file, or JSON"
+    )
     sub.add_argument("--num-fewshot", type=int, default=0)
     sub.add_argument("--limit", type=_positive_int, help="a seeded subset of N questions a task")
     sub.add_argument("--data-dir", **folder, help="local questions instead of the hub")

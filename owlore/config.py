@@ -67,14 +67,39 @@ class WordNet(Strict):
     max_definition_words: Annotated[int, Field(ge=3)] = 9
 
 
+class HubPool(Strict):
+    """Training rows on the hub: a split of a data set at a commit, or one of its files."""
+
+    path: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="the data set, owner/name")
+    name: str | None = Field(None, description="its configuration")
+    split: str = Field("train", pattern=r"^\w+$")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="commit of the data set")
+    file: str | None = Field(
+        None, description="read this JSON, JSONL or Parquet file of it, not a split"
+    )
+
+    @model_validator(mode="after")
+    def one_source(self) -> "HubPool":
+        if self.file is not None and (self.name is not None or self.split != "train"):
+            raise ValueError("file is read whole: give it without name and split")
+        return self
+
+
 class Questions(Strict):
-    """The embedded questions; `files` adds local pools of training rows by name."""
+    """The embedded questions; `files` and `hub` add pools of training rows by name."""
 
     seed: int = 0
     wordnet: WordNet | None = None
     evals: Name | None = Field(None, description="archive with Social IQa, QuaRTz, MMLU")
     mtbench: Name | None = Field(None, description="archive with MT-Bench's questions")
     files: dict[Name, str] = Field(default_factory=dict)
+    hub: dict[Name, HubPool] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def names(self) -> "Questions":
+        for name in self.files.keys() & self.hub.keys():
+            raise ValueError(f"{name!r} is both in files and in hub")
+        return self
 
 
 class Calibration(Strict):

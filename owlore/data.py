@@ -2,8 +2,9 @@
 
 Run as: `owlore data --study config.yaml --track mini --seed 0 --questions DIR --output TRAIN.jsonl`
 
-Rows are `{"prompt", "completion"}` or `{"messages": [{"role", "content"}…]}`; the loss is on
-completions and assistant turns only.
+Rows are `{"prompt", "completion"}`, `{"messages": [{"role", "content"}…]}` or `{"text"}`; the loss
+is on completions, on the assistant's turns, or on all of a text. `owlore.training_formats` tells
+which shapes of data become such rows.
 """
 
 import random
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jinja2
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,8 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from owlore.config import Study
 from owlore.errors import BadInput
-from owlore.files import read_jsonl
-from owlore.questions import example_prompt
+from owlore.pools import read_pool
 
 IGNORED = -100  # torch's cross-entropy leaves out such labels
 
@@ -41,20 +42,16 @@ def training_rows(study: Study, track: str, seed: int, questions: Path) -> list[
         questions: folder that the questions stage wrote.
 
     Raises:
-        BadInput: a pool is missing, too small, or has rows of an unknown shape.
+        BadInput: a pool is missing, cannot be read, is too small, or has rows of an unknown shape.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pool, wanted in study.tracks[track].train.items():
         key = f"tracks.{track}.train.{pool}"
-        file = study.questions.files.get(pool)
-        source = Path(file) if file is not None else questions / f"{pool}_train.jsonl"
-        if not source.is_file():
-            raise BadInput(f"{key}: no such pool of training rows ({source} is missing)")
-        available = read_jsonl(source)
+        available = read_pool(study.questions, pool, questions, key)
         if len(available) < wanted:
-            raise BadInput(f"{key}: {wanted}: the pool has {len(available)} rows ({source})")
-        for row in random.Random(f"{seed}/{pool}").sample(available, wanted):
-            rows.append({**_as_training_row(row, str(source)), "source": pool})
+            raise BadInput(f"{key}: {wanted}: the pool has {len(available)} rows")
+        drawn = random.Random(f"{seed}/{pool}").sample(available, wanted)
+        rows += [{**row, "source": pool} for row in drawn]
     random.Random(f"{seed}/order").shuffle(rows)
     return rows
 
@@ -73,6 +70,11 @@ def tokenise(
     for number, row in enumerate(rows, start=1):
         if "messages" in row:
             example = _chat_example(row["messages"], tokenizer, number)
+        elif "text" in row:
+            example = _text_example(row["text"], tokenizer, number)
+        elif isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
+            messages = [*row["prompt"], *row["completion"]]
+            example = _chat_example(messages, tokenizer, number, len(row["prompt"]))
         else:
             example = _completion_example(row, tokenizer, number)
         if len(example.input_ids) > max_length:
@@ -158,20 +160,6 @@ def flat_batch(examples: Sequence[Example]) -> dict[str, Tensor]:
     }
 
 
-def _as_training_row(row: dict[str, Any], source: str) -> dict[str, Any]:
-    if "messages" in row:
-        return {"messages": row["messages"]}
-    if isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
-        return {"prompt": row["prompt"], "completion": row["completion"]}
-    if {"question", "choices", "answer"} <= row.keys():
-        prompt, completion = example_prompt(row)
-        return {"prompt": prompt, "completion": completion}
-    raise BadInput(
-        f"{source}: a row has the columns {sorted(row)}; expected prompt and completion, "
-        "messages, or question, choices and answer"
-    )
-
-
 def _completion_example(
     row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, number: int
 ) -> Example:
@@ -188,25 +176,66 @@ def _completion_example(
     return Example(whole[:cut] + answer, [IGNORED] * cut + answer)
 
 
-def _chat_example(messages: Any, tokenizer: PreTrainedTokenizerBase, number: int) -> Example:
-    if not isinstance(messages, list) or not all(
-        isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages
+def _text_example(text: Any, tokenizer: PreTrainedTokenizerBase, number: int) -> Example:
+    """All of a text is learnt, its end too; a beginning-of-text token is the tokenizer's own."""
+    if not isinstance(text, str):
+        raise BadInput(f"data: row {number}: text must be text")
+    ids = list(tokenizer(text)["input_ids"])
+    if ids and ids[-1] != tokenizer.eos_token_id:
+        ids.append(tokenizer.eos_token_id)
+    return Example(ids, list(ids))
+
+
+def _chat_example(
+    messages: Any, tokenizer: PreTrainedTokenizerBase, number: int, first: int = 0
+) -> Example:
+    """The assistant's turns are learnt, from message number `first` on."""
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages)
     ):
         raise BadInput(f"data: row {number}: messages must be a list of role and content")
-    if tokenizer.chat_template is None:
-        raise BadInput(f"data: row {number} has messages, but the tokenizer has no chat template")
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    spans = []  # character ranges of the assistant's turns
-    for place, message in enumerate(messages):
-        if message["role"] == "assistant":
+    if messages[0]["role"] == "assistant":
+        raise BadInput(f"data: row {number}: a conversation begins with the assistant")
+    try:
+        text, ends = _rendered(messages, tokenizer)
+    except jinja2.TemplateError as error:
+        raise BadInput(f"data: row {number}: the chat template refuses it ({error})") from None
+    spans = [span for place, span in ends.items() if place >= first]
+    encoded = tokenizer(
+        text,
+        add_special_tokens=tokenizer.chat_template is None,  # a chat template brings its own
+        return_offsets_mapping=True,
+    )
+    labels = [
+        token if any(start <= begin < end for start, end in spans) else IGNORED
+        for token, (begin, _) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+    return Example(encoded["input_ids"], labels)
+
+
+def _rendered(
+    messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, dict[int, tuple[int, int]]]:
+    """Return a conversation as text, and where in it the assistant's turns begin and end.
+
+    Without a chat template it is FastChat's Alpaca template, as when MT-Bench is answered.
+    """
+    turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    spans, text = {}, ""
+    if tokenizer.chat_template is not None:
+        for place in turns:
             before = tokenizer.apply_chat_template(
                 messages[:place], tokenize=False, add_generation_prompt=True
             )
             after = tokenizer.apply_chat_template(messages[: place + 1], tokenize=False)
-            spans.append((len(before), len(after)))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    labels = [
-        token if any(start <= first < end for start, end in spans) else IGNORED
-        for token, (first, _) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ]
-    return Example(encoded["input_ids"], labels)
+            spans[place] = (len(before), len(after))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False)), spans
+    from owlore.fastchat import alpaca  # FastChat takes a second to import
+
+    for place in turns:
+        before = alpaca(messages[:place], str(tokenizer.eos_token))
+        text = f"{before} {messages[place]['content']}{tokenizer.eos_token}"
+        spans[place] = (len(before), len(text))
+    return text, spans

@@ -245,6 +245,9 @@ def _questions(name: str, members: list[Any], benchmark: Benchmark) -> list[Any]
 
 def _write_rows(path: Path, rows: dict[str, list[Row]]) -> None:
     table = pd.DataFrame([row for name in sorted(rows) for row in rows[name]])
+    for column in table.columns.intersection(["gold", "prediction", "prediction_norm"]):
+        if table[column].hasnans:  # generated answers beside multiple choice
+            table[column] = table[column].astype("Int64")
     with replacing(path) as partial:
         table.drop(columns="truncated").to_parquet(partial, index=False)
 

@@ -20,6 +20,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from owlore import hub
 from owlore.config import EMBEDDED, Benchmark
 from owlore.errors import BadInput
 from owlore.files import read_jsonl
@@ -178,24 +179,20 @@ def _of_subject(path: Path, subject: str | None) -> list[dict[str, Any]]:
 def _from_hub(
     name: str, manager: TaskManager, benchmark: Benchmark, revision: str | None
 ) -> ConfigurableTask:
-    """Build one of lm-eval's own tasks over its data set on the hub, at a commit if one is given.
-
-    HF_ENDPOINT and HF_TOKEN are huggingface_hub's and hold here too.
-    """
+    """Build one of lm-eval's own tasks over its data set on the hub, at a pinned commit or main."""
     config = load_yaml(manager.task_index[name].yaml_path)
     for key in ("tag", "group"):
         config.pop(key, None)
+    path = str(config.get("dataset_path"))
     if revision is not None:
         config["dataset_kwargs"] = (config.get("dataset_kwargs") or {}) | {"revision": revision}
-    try:
+    with hub.explained(f"tasks: {name}", path, revision):
         task = ConfigurableTask(config=config)
-    except (OSError, ValueError) as error:  # no network, no such data set, commit or split
-        raise BadInput(
-            f"tasks: {name}: its questions cannot be loaded from the hub "
-            f"({str(error).splitlines()[0]}); data_dir names a folder with local copies"
-        ) from None
+        read = next(iter(task.dataset.values()))
+        if revision is not None:
+            hub.require_commit(read, revision)
     _choose_split(task, benchmark.split)
-    _note(task, revision=revision)
+    _note(task, revision=hub.commit(read))
     return task
 
 

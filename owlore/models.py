@@ -256,13 +256,13 @@ def _from_folder_or_hub(model: Model) -> tuple[PreTrainedModel, PreTrainedTokeni
         config = read_config(folder)
         language_model = load(folder, _dtype_name(config))
         return language_model, load_tokenizer(folder)
-    source: dict[str, Any] = {"revision": model.revision}
+    from owlore import hub  # it imports datasets, which takes a second
+
     assert model.hub is not None
-    try:
+    with hub.explained("models: hub", model.hub, model.revision):
+        source: dict[str, Any] = {"revision": model.revision}
         language_model = AutoModelForCausalLM.from_pretrained(model.hub, dtype="auto", **source)
         tokenizer = AutoTokenizer.from_pretrained(model.hub, **source)
-    except OSError as error:
-        raise BadInput(f"models: hub: {model.hub}: {_first_line(error)}") from None
     return language_model, tokenizer
 
 

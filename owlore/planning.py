@@ -5,6 +5,7 @@ from pathlib import Path
 from owlore import provenance
 from owlore.config import Cell, Study
 from owlore.files import free_bytes, read_json, read_jsonl, write_json
+from owlore.training_formats import texts
 
 GIB = 2**30
 WORDS_TO_TOKENS = 1.5  # a rough count while the training data is only text
@@ -60,7 +61,7 @@ def _training(study: Study, root: Path) -> str:
     total = sum(examples) * len(study.seeds)
     text = f"{cells} runs, {total:,} examples in all"
     lengths = [
-        (len(row.get("prompt", "").split()) + len(row.get("completion", "").split()))
+        sum(len(text.split()) for text in texts(row))
         for track in study.tracks
         for seed in study.seeds
         if (file := root / "data" / track / f"seed{seed}.jsonl").exists()

@@ -106,7 +106,7 @@ def _generated(found: list[dict[str, Any]]) -> Row:
     flexible = by_filter.get(FLEXIBLE, strict)
     correct = bool(strict["exact_match"])
     return {
-        "gold": str(strict["target"]),
+        "target": str(strict["target"]),
         "response": str(strict["resps"][0][0]),
         "correct": correct,
         "correct_norm": correct,

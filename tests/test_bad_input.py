@@ -163,7 +163,7 @@ LAYERS = {"trainable": "layers", "interval_steps": 2, "gamma": 1}
         (GOOD_ROWS, {"max_length": 4096}, "method.max_length: 4096: the model's window is 512"),
         (GOOD_ROWS, {**LAYERS, "sampling": "outlier"}, "--outliers: sampling: outlier needs"),
         ([], {}, "the training file has no rows"),
-        ([{"text": "x"}], {}, "row 1: expected text in prompt and completion"),
+        ([{"words": "x"}], {}, "row 1: expected text in prompt and completion"),
         (
             [{"prompt": "a", "completion": "b" * 80}],
             {},

@@ -9,6 +9,7 @@ from toys import tiny_llama, tiny_tokenizer
 from owlore import data
 from owlore.config import check_study
 from owlore.errors import BadInput
+from owlore.mtbench import encode
 
 ROWS = [
     {"prompt": "Question: what is wet?\nAnswer:", "completion": " the water"},
@@ -82,6 +83,49 @@ def test_chat_rows_learn_the_assistants_turns_only():
     assert learnt == "a breeze<|im_end|>\na storm<|im_end|>\n"
 
 
+def test_a_conversational_prompt_is_not_learnt():
+    tokenizer = tiny_tokenizer()
+    earlier = {"role": "assistant", "content": "a breeze"}
+    row = {"prompt": [{"role": "user", "content": "the wind?"}, earlier]}
+    row["completion"] = [{"role": "assistant", "content": "a storm"}]
+    (example,) = data.tokenise([row], tokenizer, 200)
+    learnt = tokenizer.decode([token for token in example.labels if token != data.IGNORED])
+    assert learnt == "a storm<|im_end|>\n"
+
+
+def test_all_of_a_text_is_learnt_and_its_end():
+    tokenizer = tiny_tokenizer()
+    (example,) = data.tokenise([{"text": "the water"}], tokenizer, 64)
+    assert example.labels == example.input_ids
+    assert tokenizer.decode(example.labels) == "the water<|im_end|>"
+
+
+def test_without_a_chat_template_conversations_are_as_mtbench_asks_them():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    messages = [
+        {"role": "user", "content": "the wind?"},
+        {"role": "assistant", "content": "a breeze"},
+        {"role": "user", "content": "more"},
+        {"role": "assistant", "content": "a storm"},
+    ]
+    (example,) = data.tokenise([{"messages": messages}], tokenizer, 400)
+    learnt = tokenizer.decode([token for token in example.labels if token != data.IGNORED])
+    assert learnt == " a breeze<|im_end|> a storm<|im_end|>"
+    for asked in (1, 3):  # what is answered is what was trained, token for token
+        (prompt,) = encode(tokenizer, messages[:asked])
+        assert example.input_ids[: len(prompt)] == prompt
+        assert example.labels[len(prompt)] != data.IGNORED
+
+
+def test_what_a_chat_template_refuses_is_named():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    row = {"messages": [{"role": "user", "content": "a"}]}
+    with pytest.raises(BadInput, match=r"row 1: the chat template refuses it \(no system role"):
+        data.tokenise([row], tokenizer, 64)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -90,6 +134,13 @@ def test_chat_rows_learn_the_assistants_turns_only():
         ([{"prompt": "x", "completion": ""}], "row 1 has nothing to learn"),
         ([ROWS[0], {"prompt": "x" * 99, "completion": " y"}], "row 2 has 10. tokens"),
         ([{"messages": "hello"}], "row 1: messages must be a list"),
+        (
+            [{"messages": [{"role": "assistant", "content": "a"}]}],
+            "row 1: a conversation begins with the assistant",
+        ),
+        ([{"messages": []}], "row 1: messages must be a list"),
+        ([{"text": ["x"]}], "row 1: text must be text"),
+        ([{"text": ""}], "row 1 has nothing to learn"),
     ],
 )
 def test_malformed_rows_are_named(rows, message):

@@ -61,7 +61,7 @@ rule questions:
         "../../envs/owlore.yaml"
     params:
         study=STUDY_FILE,
-        recipe=study_json("questions", "archives"),
+        recipe=questions_json(),
         folder=subpath(output[0], parent=True),
     shell:
         "python -m owlore questions --study {params.study} --archives resources/archives "
@@ -72,7 +72,7 @@ rule training_data:
     input:
         files=training_files,
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("data.py"),
+        source=sources("data.py", "pools.py", "training_formats.py"),
     output:
         f"{ROOT}/data/{{track}}/seed{{seed}}.jsonl",
     log:

@@ -58,9 +58,12 @@ def sources(*names):
     return [str(PACKAGE / name) for name in names]
 
 
-def study_json(*keys):
-    """The parts of the study that a rule's result depends on, as one canonical string."""
-    return canonical_json({key: STUDY.model_dump(mode="json")[key] for key in keys})
+def questions_json():
+    """What the embedded questions are made by: another training pool is none of their business."""
+    wanted = {"questions": {"files", "hub"}}
+    return canonical_json(
+        STUDY.model_dump(mode="json", include={"questions", "archives"}, exclude=wanted)
+    )
 
 
 def method_of(wildcards):
@@ -142,8 +145,19 @@ def question_archives(wildcards):
 
 
 def training_json(wildcards):
-    """A track's mixture and the pools given as files."""
-    return canonical_json([STUDY.tracks[wildcards.track].train, STUDY.questions.files])
+    """A track's mixture and where its pools come from, if not from the embedded questions."""
+    mixture, given = STUDY.tracks[wildcards.track].train, STUDY.questions
+    return canonical_json(
+        [
+            mixture,
+            {name: file for name, file in given.files.items() if name in mixture},
+            {
+                name: pool.model_dump(mode="json")
+                for name, pool in given.hub.items()
+                if name in mixture
+            },
+        ]
+    )
 
 
 def training_files(wildcards):
