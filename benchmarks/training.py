@@ -20,10 +20,10 @@ from published import PublishedSwitch, full_logits_loss, published_optimizer
 from transformers import TrainerControl, TrainerState
 
 from owlore import data, models
-from owlore.config import Method
 from owlore.files import read_jsonl
 from owlore.loss import answer_loss
 from owlore.memory import allocated_peak
+from owlore.method import Method
 from owlore.methods import build_optimizer, trainable_model
 from owlore.parsing import parse
 from owlore.projector import leading_basis, project, projects_left

@@ -13,7 +13,6 @@ from owlore.config import (
     Benchmark,
     Cell,
     Judge,
-    Method,
     MTBench,
     Study,
     Task,
@@ -21,6 +20,7 @@ from owlore.config import (
     load_study,
 )
 from owlore.errors import BadInput
+from owlore.method import Method
 from owlore.parsing import load_yaml, parse
 
 

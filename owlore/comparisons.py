@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from owlore.config import Method, Study
+from owlore.config import Study
 from owlore.errors import OwloreError
+from owlore.method import Method
 from owlore.results import CORRECT, CellResults, Results
 from owlore.stats import PairedDifference, holm, mcnemar_exact, paired_difference
 from owlore.table_formats import Mark

@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from owlore import provenance
+from owlore import provenance, training_formats
 from owlore.config import BENCHMARKS, Study
-from owlore.errors import BadInput
 from owlore.files import read_jsonl, sha256_file, write_json
 from owlore.question_texts import QuestionText, of_benchmark, of_mtbench
 
@@ -203,15 +202,9 @@ class Training:
 
 def _texts(file: Path) -> list[str]:
     """The training rows of a file as plain text, one line a turn."""
-    texts = []
+    found = []
     for number, row in enumerate(read_jsonl(file), start=1):
-        turns = row.get("messages", [row.get("prompt"), row.get("completion")])
-        if "messages" in row and isinstance(turns, list):
-            turns = [turn.get("content") if isinstance(turn, dict) else None for turn in turns]
-        if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-            raise BadInput(
-                f"{file}: row {number}: expected text in prompt and completion, or messages with "
-                f"role and content; found the columns {sorted(row)}"
-            )
-        texts.append("\n".join(turns))
-    return texts
+        # What is written already passes through training_row unchanged, and is checked there.
+        checked = training_formats.training_row(row, f"{file}: row {number}")
+        found.append("\n".join(training_formats.texts(checked)))
+    return found

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.pools import read_pool
+from owlore.progress import line
 
 IGNORED = -100  # torch's cross-entropy leaves out such labels
 
@@ -57,16 +58,27 @@ def training_rows(study: Study, track: str, seed: int, questions: Path) -> list[
 
 
 def tokenise(
-    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    rows: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    too_long: str = "error",
 ) -> list[Example]:
     """Turn training rows into token ids and labels, an end-of-text token after each completion.
 
+    Args:
+        rows: of TRAIN.jsonl.
+        tokenizer: the model's.
+        max_length: of an example, in tokens.
+        too_long: what becomes of a longer one: `error`; `cut`: its first `max_length` tokens are
+            kept, and it is dropped if none of them is learnt; `drop`. The line says how many.
+
     Raises:
-        BadInput: no rows, or a row that is malformed, has nothing to learn, or is too long.
+        BadInput: no rows, or a row that is malformed, has nothing to learn, or is too long; none
+            is left.
     """
     if not rows:
         raise BadInput("data: the training file has no rows")
-    examples = []
+    examples, longer = [], 0
     for number, row in enumerate(rows, start=1):
         if "messages" in row:
             example = _chat_example(row["messages"], tokenizer, number)
@@ -77,14 +89,26 @@ def tokenise(
             example = _chat_example(messages, tokenizer, number, len(row["prompt"]))
         else:
             example = _completion_example(row, tokenizer, number)
-        if len(example.input_ids) > max_length:
-            raise BadInput(
-                f"data: row {number} has {len(example.input_ids)} tokens, "
-                f"max_length allows {max_length}"
-            )
         if all(label == IGNORED for label in example.labels[1:]):
             raise BadInput(f"data: row {number} has nothing to learn (its completion is empty)")
+        if len(example.input_ids) > max_length:
+            if too_long == "error":
+                raise BadInput(
+                    f"data: row {number} has {len(example.input_ids)} tokens, max_length allows "
+                    f"{max_length} (too_long: cut or drop goes on without)"
+                )
+            longer += 1
+            example = Example(example.input_ids[:max_length], example.labels[:max_length])
+            if too_long == "drop" or all(label == IGNORED for label in example.labels[1:]):
+                continue
         examples.append(example)
+    if longer:
+        line(
+            f"data: {longer} of {len(rows)} rows are longer than max_length {max_length}: "
+            f"{len(rows) - len(examples)} dropped, {longer - len(rows) + len(examples)} cut"
+        )
+    if not examples:
+        raise BadInput(f"data: max_length: {max_length}: no row is that short")
     return examples
 
 

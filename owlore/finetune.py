@@ -16,7 +16,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from owlore import data, models, provenance
-from owlore.config import Method
 from owlore.errors import BadInput
 from owlore.files import (
     canonical_json,
@@ -29,6 +28,7 @@ from owlore.files import (
     write_jsonl,
 )
 from owlore.fit import check_method
+from owlore.method import Method
 from owlore.methods import trainable_model
 from owlore.training import CellTrainer
 
@@ -64,7 +64,7 @@ def finetune(
     config = models.read_config(model_dir)
     check_method(models.shape(config), method, "method")
     tokenizer = models.load_tokenizer(model_dir)
-    examples = data.tokenise(read_jsonl(train_file), tokenizer, method.max_length)
+    examples = data.tokenise(read_jsonl(train_file), tokenizer, method.max_length, method.too_long)
     largest = max(max(example.input_ids) for example in examples)
     if largest >= config.get_text_config().vocab_size:
         raise BadInput(f"data: token {largest} is outside the model's vocabulary")
@@ -103,6 +103,7 @@ def finetune(
             "base_sha256": fingerprint["base"],
             "data_sha256": fingerprint["data"],
             "outliers_sha256": fingerprint["outliers"],
+            "examples": len(examples),
             **result,
             "checkpoint_bytes": sum(
                 file.stat().st_size for file in (output / "model").glob("*.safetensors")

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from owlore.config import Method, Study
+from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.files import read_json
+from owlore.method import Method
 
 
 def check_method(shape: Mapping[str, Any], method: Method, where: str) -> None:

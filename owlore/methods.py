@@ -7,8 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from owlore import models
-from owlore.config import Method
 from owlore.lowrank import LowRankAdamW
+from owlore.method import Method
 
 
 def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from owlore.config import Method, Study
+from owlore.config import Study
+from owlore.method import Method
 
 
 def study_schema() -> dict[str, Any]:

@@ -24,12 +24,13 @@ from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from owlore import data, models
-from owlore.config import Method, Study
+from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, write_json
 from owlore.fit import check_method
 from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
+from owlore.method import Method
 from owlore.methods import build_optimizer, trainable_model
 from owlore.progress import Progress, line
 from owlore.provenance import versions
@@ -96,7 +97,7 @@ def run_study(study: Study, name: str, model: Path, train_data: Path, output: Pa
     todo = [entry for entry in todo if entry[2].trainable != "none"]
     for track, method_name, method in Progress(todo, desc="memory", unit="method"):
         file = train_data / track / f"seed{study.seeds[0]}.jsonl"
-        examples = data.tokenise(read_jsonl(file), tokenizer, method.max_length)
+        examples = data.tokenise(read_jsonl(file), tokenizer, method.max_length, method.too_long)
         size = method.per_device_train_batch_size
         seqlen = data.longest_step(examples, size, method.padding_free)
         split = simulate(config, method, size, seqlen)

@@ -24,13 +24,13 @@ from transformers import (
 )
 
 from owlore import data, models
-from owlore.config import Method
 from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
 from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
 from owlore.memory import peak_bytes
 from owlore.meter import KINDS, Measuring, Meter
+from owlore.method import Method
 from owlore.methods import build_optimizer
 from owlore.progress import line
 from owlore.sampling import LayerSampler, layer_weights

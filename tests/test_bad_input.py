@@ -43,7 +43,7 @@ STUDY_CASES = [
     (
         "tracks.mini.commonsense.tasks.wordnet_antonym.metric",
         "f1",
-        "metric: 'f1': Input should be 'acc' or 'acc_norm'",
+        "metric: 'f1': Input should be 'acc', 'acc_norm' or 'exact_match'",
     ),
     ("tracks.mini.commonsense.num_shots", 5, "num_shots: unknown key (did you mean num_fewshot?)"),
     (

@@ -148,6 +148,23 @@ def test_malformed_rows_are_named(rows, message):
         data.tokenise(rows, tiny_tokenizer(), 64)
 
 
+def test_a_too_long_example_is_cut_or_dropped_and_counted(capsys):
+    tokenizer = tiny_tokenizer()
+    rows = [
+        ROWS[0],
+        {"prompt": "the wind", "completion": " blows" * 60},  # too long by its completion
+        {"prompt": "the wind " * 60, "completion": " blows"},  # nothing to learn is left of it
+    ]
+    (whole, cut) = data.tokenise(rows, tokenizer, 64, "cut")
+    assert len(cut.input_ids) == len(cut.labels) == 64
+    assert cut.labels[-1] != tokenizer.eos_token_id, "a cut answer does not end"
+    assert "2 of 3 rows are longer than max_length 64: 1 dropped, 1 cut" in capsys.readouterr().err
+    assert data.tokenise(rows, tokenizer, 64, "drop") == [whole]
+    assert "2 dropped, 0 cut" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="max_length: 8: no row is that short"):
+        data.tokenise(rows[1:], tokenizer, 8, "drop")
+
+
 def test_no_example_sees_another_in_a_flat_batch():
     tokenizer, model = tiny_tokenizer(), tiny_llama()
     examples = data.tokenise(ROWS, tokenizer, 64)

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from toys import save_tiny, tiny_llama
 
 from owlore import training
-from owlore.config import Method
 from owlore.errors import BadInput, TrainingStopped
 from owlore.finetune import finetune
+from owlore.method import Method
 from owlore.parsing import parse
 
 COMMON = {

@@ -5,8 +5,8 @@ import torch
 from toys import tiny_gpt2, tiny_llama, tiny_tokenizer
 
 from owlore import data, loss
-from owlore.config import Method
 from owlore.loss import answer_loss
+from owlore.method import Method
 from owlore.methods import trainable_model
 from owlore.parsing import parse
 

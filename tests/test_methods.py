@@ -5,8 +5,8 @@ import torch
 from toys import tiny_llama
 
 from owlore import models
-from owlore.config import Method
 from owlore.loss import answer_loss
+from owlore.method import Method
 from owlore.methods import optimizer_groups, trainable_model
 from owlore.parsing import parse
 

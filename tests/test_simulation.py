@@ -15,11 +15,12 @@ from transformers import (
 )
 
 from owlore import data, models, simulation
-from owlore.config import Method, parse
 from owlore.errors import BadInput
 from owlore.loss import answer_loss
 from owlore.memory import allocated_peak
+from owlore.method import Method
 from owlore.methods import trainable_model
+from owlore.parsing import parse
 from owlore.training import CellTrainer
 
 GIB = 2**30
