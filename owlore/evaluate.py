@@ -29,10 +29,7 @@ from transformers import PreTrainedModel
 from owlore import models, provenance
 from owlore.config import Benchmark
 from owlore.errors import BadInput
-from owlore.files import (
-    replacing,
-    write_json,
-)
+from owlore.files import replacing, sha256_text, write_json
 from owlore.finished_tasks import FinishedTasks
 from owlore.lm_tasks import load_tasks
 from owlore.progress import Progress, line
@@ -236,11 +233,13 @@ def _drawn(
 
 def _questions(name: str, members: list[Any], benchmark: Benchmark) -> list[Any]:
     """Return what decides a task's rows besides the model: the questions, their shots."""
-    return [
-        [member.task_name, member.VERSION, member.config.num_fewshot]
-        + [repr(member.eval_docs[index]) for index in own]
-        for member, _, own in _drawn(name, members, benchmark)
-    ]
+    decides = []
+    for member, _, own in _drawn(name, members, benchmark):
+        shots = member.config.num_fewshot
+        examples = repr(list(member.fewshot_docs())) if shots else ""
+        decides.append([member.task_name, member.VERSION, shots, sha256_text(examples)])
+        decides[-1] += [repr(member.eval_docs[index]) for index in own]
+    return decides
 
 
 def _write_rows(path: Path, rows: dict[str, list[Row]]) -> None:

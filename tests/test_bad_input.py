@@ -43,7 +43,7 @@ STUDY_CASES = [
     (
         "tracks.mini.commonsense.tasks.wordnet_antonym.metric",
         "f1",
-        "metric: 'f1': Input should be 'acc', 'acc_norm' or 'exact_match'",
+        "metric: 'f1': Input should be 'acc', 'acc_norm', 'exact_match' or 'exact_match_flexible'",
     ),
     ("tracks.mini.commonsense.num_shots", 5, "num_shots: unknown key (did you mean num_fewshot?)"),
     (

@@ -158,9 +158,9 @@ def test_a_too_long_example_is_cut_or_dropped_and_counted(capsys):
     (whole, cut) = data.tokenise(rows, tokenizer, 64, "cut")
     assert len(cut.input_ids) == len(cut.labels) == 64
     assert cut.labels[-1] != tokenizer.eos_token_id, "a cut answer does not end"
-    assert "2 of 3 rows are longer than max_length 64: 1 dropped, 1 cut" in capsys.readouterr().err
+    assert "2 of 3 rows are longer than max_length 64: 1 dropped, 1 cut" in capsys.readouterr().out
     assert data.tokenise(rows, tokenizer, 64, "drop") == [whole]
-    assert "2 dropped, 0 cut" in capsys.readouterr().err
+    assert "2 dropped, 0 cut" in capsys.readouterr().out
     with pytest.raises(BadInput, match="max_length: 8: no row is that short"):
         data.tokenise(rows[1:], tokenizer, 8, "drop")
 
