@@ -128,3 +128,19 @@ def require_free_space(folder: Path, needed_bytes: int) -> None:
             f"{folder}: {free / 2**30:.1f} GiB free on disk, this job needs "
             f"{needed_bytes / 2**30:.1f} GiB"
         )
+
+
+def read_parquet(path: Path, name: str | None = None) -> list[dict[str, Any]]:
+    """Read a Parquet file's rows; `name` is what an error calls it, by default its path.
+
+    Raises:
+        BadInput: the file is not Parquet.
+    """
+    import pyarrow as pa  # half a second that reading a study does not need
+    import pyarrow.parquet
+
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except pa.ArrowException as error:
+        raise BadInput(f"{name or path}: not Parquet ({str(error).splitlines()[0]})") from None
+    return rows

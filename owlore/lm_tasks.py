@@ -5,8 +5,8 @@ Where the questions come from:
 - embedded tasks (`wordnet_category`, …) read `<data_dir>/<task>_<split>.jsonl`, rows of question,
   choices, answer (an index) and cluster; few-shot examples come from `<task>_train.jsonl`;
 - lm-eval's own tasks (`arc_easy`, `mmlu`, …) read the hub, or with `data_dir` either files
-  `<task>_<split>.jsonl` with the hub's columns (for MMLU one `mmlu_<split>.jsonl` with a `subject`
-  column) or hub-shaped folders named like the data set (`ai2_arc`).
+  `<task>_<split>.jsonl` or `.parquet` with the hub's columns (for MMLU one `mmlu_<split>.jsonl`
+  with a `subject` column) or hub-shaped folders named like the data set (`ai2_arc`).
 
 Prompts, choices and metrics are lm-eval's in every case. Few-shot examples never come from the
 questions that are scored.
@@ -23,7 +23,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from owlore import hub
 from owlore.config import EMBEDDED, Benchmark
 from owlore.errors import BadInput
-from owlore.files import read_jsonl
+from owlore.files import read_jsonl, read_parquet
 from owlore.parsing import near
 from owlore.question_rows import metrics_of
 
@@ -58,11 +58,15 @@ def load_tasks(benchmark: Benchmark, data_dir: Path | None) -> dict[str, list[An
                 raise BadInput(f"data_dir: the task {name} needs the folder of {name}_*.jsonl")
             tasks = [manager.load([name])["tasks"][name]]
         elif data_dir is not None:
-            members = _members(name, manager)
-            tasks = [_from_folder(member, manager, benchmark, data_dir) for member in members]
+            tasks = [
+                _from_folder(member, manager, benchmark, data_dir)
+                for member in members(name, manager)
+            ]
         else:
-            members = _members(name, manager)
-            tasks = [_from_hub(member, manager, benchmark, wanted.revision) for member in members]
+            tasks = [
+                _from_hub(member, manager, benchmark, wanted.revision)
+                for member in members(name, manager)
+            ]
         groups = _groups(name, manager)
         for task in tasks:
             _note(task, group=groups.get(task.task_name))
@@ -116,7 +120,7 @@ def _questions(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    rows = read_jsonl(path)
+    rows = read_parquet(path) if path.suffix == ".parquet" else read_jsonl(path)
     if not rows:
         raise BadInput(f"{path}: the file has no questions")
     return rows
@@ -132,15 +136,16 @@ def _from_folder(
     subject = config.get("dataset_name") if hub_name == "cais/mmlu" else None
     stem = name if subject is None else "mmlu"
     split = benchmark.split
-    if split == "test" and not (data_dir / f"{stem}_test.jsonl").exists():
+    path = _file(data_dir, stem, split)
+    if split == "test" and path is None:
         split = "validation"  # several data sets keep the answers of their test split private
-    path = data_dir / f"{stem}_{split}.jsonl"
+        path = _file(data_dir, stem, split)
 
-    if path.exists():
-        shots = data_dir / f"{stem}_{config.get('fewshot_split') or 'train'}.jsonl"
+    if path is not None:
+        shots = _file(data_dir, stem, config.get("fewshot_split") or "train")
         rows = {
             "evaluated": _of_subject(path, subject),
-            "shots": _of_subject(shots, subject) if shots.exists() else [],
+            "shots": _of_subject(shots, subject) if shots else [],
         }
         config |= {
             "custom_dataset": lambda **_: {
@@ -156,17 +161,23 @@ def _from_folder(
         config["dataset_path"] = str(folder)
     else:
         raise BadInput(
-            f"data_dir: {data_dir}: no {stem}_{benchmark.split}.jsonl and no folder {folder.name} "
+            f"data_dir: {data_dir}: no {stem}_{benchmark.split}.jsonl or .parquet, no folder {folder.name} "
             f"for the task {name}"
         )
     for key in ("tag", "group"):
         config.pop(key, None)
     task = ConfigurableTask(config=config)
-    if path.exists():
+    if path is not None:
         _note(task, split=split)
     else:
         _choose_split(task, benchmark.split)
     return task
+
+
+def _file(data_dir: Path, stem: str, split: str) -> Path | None:
+    """Return a split's file, JSON lines before Parquet, if there is one."""
+    paths = [data_dir / f"{stem}_{split}{suffix}" for suffix in (".jsonl", ".parquet")]
+    return next((path for path in paths if path.exists()), None)
 
 
 def _of_subject(path: Path, subject: str | None) -> list[dict[str, Any]]:
@@ -247,9 +258,9 @@ def _set_fewshot(task: Any, benchmark: Benchmark) -> None:
 def _check_group(name: str, manager: TaskManager, metric: str) -> None:
     """Refuse groups whose score is not the mean over all their questions."""
     entry = manager.task_index[name]
-    members = ", ".join(_members(name, manager)[:8])
+    some = ", ".join(members(name, manager)[:8])
     if entry.kind.name == "TAG":
-        raise BadInput(f"tasks: {name}: a tag, not a task; name its tasks ({members}, …)")
+        raise BadInput(f"tasks: {name}: a tag, not a task; name its tasks ({some}, …)")
     if entry.kind.name == "GROUP":
         blocks = entry.cfg.get("aggregate_metric_list") or []
         weighted = {
@@ -259,7 +270,7 @@ def _check_group(name: str, manager: TaskManager, metric: str) -> None:
         if not weighted.get(metric):
             raise BadInput(
                 f"tasks: {name}: metric: {metric}: not averaged over the questions of this group; "
-                f"name its tasks ({members}, …)"
+                f"name its tasks ({some}, …)"
             )
 
 
@@ -274,19 +285,19 @@ def _groups(name: str, manager: TaskManager) -> dict[str, str]:
         if isinstance(child, str)
         and child in manager.task_index
         and manager.task_index[child].kind.name == "GROUP"
-        for member in _members(child, manager)
+        for member in members(child, manager)
     }
 
 
-def _members(name: str, manager: TaskManager) -> list[str]:
-    """Names of the tasks behind the name of a task, tag or group."""
+def members(name: str, manager: TaskManager) -> list[str]:
+    """Return the names of the tasks behind the name of a task, tag or group."""
     entry = manager.task_index[name]
     if entry.kind.name == "TAG":
         return sorted(entry.tags)
     if entry.kind.name != "GROUP":
         return [name]
-    members = []
+    found: list[str] = []
     for member in entry.cfg["task"]:
         known = isinstance(member, str) and member in manager.task_index
-        members += _members(member, manager) if known else [str(member)]
-    return members
+        found += members(member, manager) if known else [str(member)]
+    return found

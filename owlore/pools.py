@@ -8,12 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from owlore.config import HubPool, Questions
 from owlore.errors import BadInput
-from owlore.files import read_jsonl
+from owlore.files import read_jsonl, read_parquet
 from owlore.training_formats import LMFLOW, Row, training_row
 
 
@@ -54,10 +51,7 @@ def _from_hub(pool: HubPool, key: str) -> list[Row]:
 def _from_file(path: Path, name: str) -> list[Row]:
     """Read a file by its suffix; `name` is what errors call it."""
     if path.suffix == ".parquet":
-        try:
-            return _converted(pyarrow.parquet.read_table(path).to_pylist(), name)
-        except pa.ArrowException as error:
-            raise BadInput(f"{name}: not Parquet ({str(error).splitlines()[0]})") from None
+        return _converted(read_parquet(path, name), name)
     if path.suffix == ".json":
         try:
             whole = json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from scoring import benchmark, index_only, questions, run
 from toys import save_tiny
@@ -38,10 +39,8 @@ def test_builtin_tasks_read_local_files(
     data = tmp_path / "data"
     write_jsonl(data / "arc_easy_test.jsonl", arc(6, "arc test"))
     write_jsonl(data / "arc_easy_train.jsonl", arc(3, "arc train"))
-    write_jsonl(
-        data / "boolq_validation.jsonl",
-        [{"question": f"is it {i}", "passage": "thin water", "label": i % 2} for i in range(5)],
-    )
+    boolq = [{"question": f"is it {i}", "passage": "thin water", "label": i % 2} for i in range(5)]
+    pd.DataFrame(boolq).to_parquet(data / "boolq_validation.parquet", index=False)
     write_jsonl(
         data / "winogrande_validation.jsonl",
         [
@@ -72,7 +71,9 @@ def test_builtin_tasks_read_local_files(
     assert {i.args[0].count("arc test") for i in task.instances} == {1}
     with pytest.raises(BadInput, match="boolq has 0 examples"):
         lm_tasks.load_tasks(benchmark(tasks={"boolq": {}}, num_fewshot=1), data)
-    with pytest.raises(BadInput, match=r"no arc_challenge_test\.jsonl and no folder ai2_arc"):
+    with pytest.raises(
+        BadInput, match=r"no arc_challenge_test\.jsonl or \.parquet, no folder ai2_arc"
+    ):
         lm_tasks.load_tasks(benchmark(tasks={"arc_challenge": {}}), data)
     with pytest.raises(BadInput, match=r"ai2_arc: a tag, not a task; name its tasks \(arc_ch"):
         lm_tasks.load_tasks(benchmark(tasks={"ai2_arc": {}}), data)
