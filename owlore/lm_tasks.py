@@ -161,8 +161,8 @@ def _from_folder(
         config["dataset_path"] = str(folder)
     else:
         raise BadInput(
-            f"data_dir: {data_dir}: no {stem}_{benchmark.split}.jsonl or .parquet, no folder {folder.name} "
-            f"for the task {name}"
+            f"data_dir: {data_dir}: no {stem}_{benchmark.split}.jsonl or .parquet, no folder "
+            f"{folder.name} for the task {name}"
         )
     for key in ("tag", "group"):
         config.pop(key, None)

@@ -71,9 +71,7 @@ def test_builtin_tasks_read_local_files(
     assert {i.args[0].count("arc test") for i in task.instances} == {1}
     with pytest.raises(BadInput, match="boolq has 0 examples"):
         lm_tasks.load_tasks(benchmark(tasks={"boolq": {}}, num_fewshot=1), data)
-    with pytest.raises(
-        BadInput, match=r"no arc_challenge_test\.jsonl or \.parquet, no folder ai2_arc"
-    ):
+    with pytest.raises(BadInput, match=r"no arc_challenge_test\.jsonl or \.parquet, no fold"):
         lm_tasks.load_tasks(benchmark(tasks={"arc_challenge": {}}), data)
     with pytest.raises(BadInput, match=r"ai2_arc: a tag, not a task; name its tasks \(arc_ch"):
         lm_tasks.load_tasks(benchmark(tasks={"ai2_arc": {}}), data)
