@@ -306,7 +306,7 @@ def test_a_groups_questions_are_numbered_through(
     from owlore import lm_tasks
 
     index_only(monkeypatch, "mmlu/default")
-    members = lm_tasks._members("mmlu", lm_tasks.TaskManager(str(lm_tasks.TASKS), True, {}))
+    members = lm_tasks.members("mmlu", lm_tasks.TaskManager(str(lm_tasks.TASKS), True, {}))
     rows = [
         {**row, "subject": member.removeprefix("mmlu_")}
         for member in members

@@ -81,7 +81,7 @@ def test_mmlu_is_one_task_over_all_subjects(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index_only(monkeypatch, "mmlu/default")
-    members = lm_tasks._members("mmlu", lm_tasks.TaskManager(str(lm_tasks.TASKS), True, {}))
+    members = lm_tasks.members("mmlu", lm_tasks.TaskManager(str(lm_tasks.TASKS), True, {}))
     assert len(members) == 57
     rows = [
         {**row, "subject": member.removeprefix("mmlu_")}
