@@ -48,4 +48,6 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/outliers.py
 	$(BIN)/python benchmarks/projector.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/floors.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/shared_prefix.py

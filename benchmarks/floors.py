@@ -1,11 +1,20 @@
-"""The floor of a training step: its FLOPs at the machine's matmul rate, its bytes at copy rate."""
+"""Each method's step against its floor: its FLOPs at the machine's matmul rate, bytes at copy rate.
 
+The rates are measured just before and just after a method's steps, because machines change pace.
+
+Run as: `python benchmarks/floors.py` after `make reproduce` has made the model (five minutes).
+"""
+
+import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from measuring import MODEL, Table
 from torch.utils.flop_counter import FlopCounterMode
+from training import METHODS, Ours, full_batch, method
 from transformers import PreTrainedModel
 
 from owlore import models
@@ -66,3 +75,38 @@ def _seconds(work: Callable[[], object], rounds: int = 5) -> float:
     for _ in range(rounds):
         work()
     return (time.perf_counter() - started) / rounds
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--steps", type=int, default=3)
+    chosen = parser.parse_args()
+    batch = full_batch(4, 256)
+    table = Table(
+        "floors",
+        "SmolLM2-135M in float32, steps of 4x256 tokens, all labelled, no checkpointing; the "
+        "floor: counted FLOPs at the rate of this model's matmul shapes plus optimizer bytes at "
+        "copy rate.",
+    )
+    plain = models.load(chosen.model)
+    for name in METHODS:
+        arm = Ours(chosen.model, method(name))
+        arm.step(batch)
+        before = rates(plain, batch["input_ids"].numel())
+        started = time.perf_counter()
+        for _ in range(chosen.steps):
+            arm.step(batch)
+        spent = (time.perf_counter() - started) / chosen.steps
+        after = rates(plain, batch["input_ids"].numel())
+        floors = [
+            floor_seconds(arm.model, arm.optimizer, batch, found) for found in (before, after)
+        ]
+        floor = sum(floors) / 2
+        table.add(name, f"{spent:.2f} s", f"{floor:.2f} s", f"{spent / floor:.2f}x", "<= 1.5x")
+    table.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """How much of training the weights' precision costs: OwLore in each of the four, same batches.
 
-Run as: `python benchmarks/precision.py` after `make reproduce` has made the inputs (a minute).
+Run as: `python benchmarks/precision.py` after `make reproduce` has made the inputs (two minutes).
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--data", type=Path, default=Path("results/embedded/data/mini/seed0.jsonl"))
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=26)
     chosen = parser.parse_args()
     tokenizer = models.load_tokenizer(chosen.model)
     examples = data.tokenise(read_jsonl(chosen.data), tokenizer, 256)

@@ -117,7 +117,11 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=8, help="of MMLU's subjects; 1: all of them")
     chosen = parser.parse_args()
     model = models.load(MODEL).eval()
-    table = Table("shared_prefix", "SmolLM2-135M in float32; HFLM at its best of two batch sizes.")
+    table = Table(
+        "shared_prefix",
+        "With `--data-dir DIR` for the real questions. SmolLM2-135M in float32; HFLM at the best "
+        f"of the batch sizes {', '.join(map(str, BATCH_SIZES))}.",
+    )
     n = chosen.questions
     embedded = requests_of(EMBEDDED, 0, n, chosen.embedded)
     compare(table, "embedded, 0-shot", embedded, model, ">= 1.3x")

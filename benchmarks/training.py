@@ -8,13 +8,11 @@ Run as: `python benchmarks/training.py` after `make reproduce` has made the inpu
 """
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from floors import floor_seconds, rates
 from measuring import MODEL, Table, seconds
 from published import PublishedSwitch, full_logits_loss, published_optimizer
 from transformers import TrainerControl, TrainerState
@@ -234,24 +232,6 @@ def _matrices(network: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, parameter.grad
 
 
-def against_floors(table: Table, model: Path) -> None:
-    """Each method's step over its floor: FLOPs at the rate of its matmuls, and optimizer bytes."""
-    batch = full_batch(4, 256)
-    measured = rates(models.load(model), batch["input_ids"].numel())
-    for name in METHODS:
-        arm = Ours(model, method(name))
-        arm.step(batch)
-        floor = floor_seconds(arm.model, arm.optimizer, batch, measured)
-        started = time.perf_counter()
-        for _ in range(2):
-            arm.step(batch)
-        spent = (time.perf_counter() - started) / 2
-        table.add(
-            f"{name}, step of 4x256 tokens, against its floor",
-            f"{spent:.2f} s", f"{floor:.2f} s", f"{spent / floor:.2f}x", "<= 1.5x",
-        )  # fmt: skip
-
-
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -270,7 +250,6 @@ def main() -> None:
     captured_energy(table, chosen.model, examples)
     compare_examples(table, chosen.model, examples)
     compare_steps(table, chosen.model)
-    against_floors(table, chosen.model)
     table.write()
 
 

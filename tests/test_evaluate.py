@@ -18,7 +18,6 @@ from owlore import evaluate, lm_tasks
 from owlore.errors import BadInput
 from owlore.evaluate import draw
 from owlore.files import read_jsonl, write_jsonl
-from owlore.finished_tasks import FinishedTasks
 
 
 @pytest.fixture(scope="module")
@@ -269,14 +268,6 @@ def test_a_killed_evaluation_goes_on_behind_its_finished_tasks(
     assert asked == ["wordnet_category", "quartz_mini", "quartz_mini"]
     assert record["tasks"] == whole["tasks"] and again.equals(rows)
     assert not list((tmp_path / "cut" / "samples").glob(".*")), "the parts are gone"
-
-
-def test_finished_tasks_are_of_these_weights_and_questions_only(tmp_path: Path) -> None:
-    finished = FinishedTasks(tmp_path, {"weights": "a"})
-    finished.keep("arc", [["q1"]], [{"doc_id": 0}])
-    assert finished.rows("arc", [["q1"]]) == [{"doc_id": 0}]
-    assert finished.rows("arc", [["q2"]]) is None
-    assert FinishedTasks(tmp_path, {"weights": "b"}).rows("arc", [["q1"]]) is None
 
 
 @pytest.mark.parametrize("engine", ["plain", "shared-prefix"])
