@@ -13,6 +13,7 @@ from lm_eval.api.metrics import mean, mean_stderr
 
 from owlore.config import Benchmark
 from owlore.errors import BadInput
+from owlore.files import sha256_text
 from owlore.shared_prefix import SharedPrefixLM
 
 Row = dict[str, Any]
@@ -55,7 +56,7 @@ def question_rows(
                 "subject": _subject(name, task),
                 "doc_id": first + number,
                 "doc_hash": sample["doc_hash"],
-                "cluster": str(sample["doc"].get("cluster") or sample["doc_hash"]),
+                "cluster": _cluster(sample),
                 **own,
                 "truncated": any(
                     (pair[0], None if generated else pair[1]) in lm.truncated
@@ -64,6 +65,17 @@ def question_rows(
             }
         )
     return rows
+
+
+def _cluster(sample: dict[str, Any]) -> str:
+    """Return what a question shares with others that are no independent evidence.
+
+    Embedded questions name it; those on one passage (BoolQ's) belong together.
+    """
+    doc = sample["doc"]
+    if doc.get("cluster"):
+        return str(doc["cluster"])
+    return sha256_text(doc["passage"]) if doc.get("passage") else str(sample["doc_hash"])
 
 
 def _subject(name: str, task: Any) -> str:

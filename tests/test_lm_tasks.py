@@ -61,6 +61,8 @@ def test_builtin_tasks_read_local_files(
     assert record["tasks"]["boolq"]["acc_norm"] is None
     golds = rows.groupby("task")["gold"].apply(list)
     assert golds["boolq"] == [0, 1, 0, 1, 0]
+    assert rows[rows["task"] == "boolq"]["cluster"].nunique() == 1, "questions on one passage"
+    assert rows[rows["task"] == "arc_easy"]["cluster"].nunique() == 6
     assert golds["winogrande"] == [0, 1, 0, 1]
     assert golds["arc_easy"] == [row["answer"] for row in questions(6, "arc test")]
 
