@@ -204,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--rebuild", action="store_true", help="log everything again from the files")
     sub.add_argument("--output", **file, help="receipt to write")
 
+    sub = command(commands.explain)
+    sub.add_argument("table", metavar="TABLE", help="such as commonsense, efficiency, significance")
+    sub.add_argument("cell", metavar="CELL", help="ROW:COLUMN, such as owlore:average")
+    sub.add_argument("--study", type=Path, default=Path("config.yaml"), metavar="STUDY.yaml")
+    sub.add_argument("--results", **folder, default=Path("results"))
+
     command(commands.schema)
 
     sub = stages.add_parser("run", help="Run Snakemake here, clearing a stale lock first")

@@ -221,15 +221,25 @@ def memory(options: argparse.Namespace) -> None:
 
 def tables(options: argparse.Namespace) -> None:
     """Write the comparison tables and figures."""
-    from owlore import figures
+    from owlore import figures, lineage
     from owlore import tables as stage
     from owlore.results import load
 
     study, root = _study_and_root(options)
     results = load(study, root)
     stage.write_tables(results)
+    lineage.write_sources(results)
     figures.write_figures(results)
     print(f"tables: {root / 'tables'}", flush=True)
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Walk from a table's cell back to samples, weights, data and code; 1 if a file was altered."""
+    from owlore.explanation import explain
+    from owlore.results import load
+
+    study, root = _study_and_root(options)
+    return explain(load(study, root), options.table, options.cell)
 
 
 def report(options: argparse.Namespace) -> None:

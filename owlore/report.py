@@ -12,13 +12,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from owlore import lineage
 from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.figures import CAPTIONS
 from owlore.files import flattened, write_text
-from owlore.results import CellResults, load
+from owlore.results import CellResults, Results, load
 from owlore.summary import QUESTION, answer, limits
-from owlore.table_formats import to_csv
+from owlore.table_formats import Table, Value, to_csv
 from owlore.tables import make_tables
 
 
@@ -50,10 +51,23 @@ def write_report(study: Study, root: Path) -> None:
         downloads={table.name: _data_uri("text/csv", to_csv(table).encode()) for table in tables},
         figures=[(name, caption, _figure(root, name)) for name, caption in CAPTIONS.items()],
         cells=[_cell(study, root, entry) for entry in results.cells],
+        rows={table.name: [_row(results, table, row) for row in table.rows] for table in tables},
         machine=[(name, _text(value)) for name, value in flattened(manifest).items()],
         limits=limits(results),
     )
     write_text(root / "report" / "index.html", page)
+
+
+def _row(results: Results, table: Table, row: list[Value]) -> dict[str, Any] | None:
+    """A row's name and the cells behind it, which a click shows; None if it is of no method."""
+    texts = {value.text for value in row}
+    if not texts & set(results.study.run):
+        return None
+    entries = lineage.behind(results, table, row)
+    return {
+        "name": lineage.row_name(table, row),
+        "cells": " ".join(entry.cell.path for entry in entries),
+    }
 
 
 def _figure(root: Path, name: str) -> str:

@@ -11,12 +11,14 @@ import pytest
 from fake_results import write_fake_results
 from fake_studies import MINI_TRACK, fake_study
 
+from owlore import lineage
 from owlore.errors import BadInput
 from owlore.figures import write_figures
 from owlore.files import read_json, write_json
 from owlore.report import write_report
 from owlore.results import load
 from owlore.summary import answer, limits
+from owlore.tables import make_tables
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -99,6 +101,22 @@ def test_all_sections_tables_figures_and_cells_are_there(made):
     assert targets <= {f"#{attributes.get('id')}" for _, attributes in page.tags}
 
 
+def test_every_number_of_a_method_leads_to_its_cells(made):
+    study, root, _, page = made
+    results = load(study, root)
+    tables = {table.name: table for table in make_tables(results)}
+    known = {one["data-cell"] for one in page.all("details")}
+    origins = [one for one in page.all("button") if one.get("class") == "origin"]
+    assert len({one["data-table"] for one in origins}) >= 6
+    for one in origins:
+        assert set(one["data-cells"].split()) <= known
+        column = one["data-column"].split(" (")[0]
+        row, value = lineage.find(tables[one["data-table"]], f"{one['data-row']}:{column}")
+        assert value.number is not None
+        behind = lineage.behind(results, tables[one["data-table"]], row)
+        assert one["data-cells"].split() == [entry.cell.path for entry in behind]
+
+
 def test_the_csv_inside_the_page_is_the_table(made):
     _, _, _, page = made
     link = next(a for a in page.all("a") if a.get("download") == "commonsense.csv")
@@ -112,7 +130,8 @@ def test_sortable_columns_work_from_the_keyboard(made):
     heads = [attributes for attributes in page.all("th")]
     assert heads
     assert all(head["aria-sort"] == "none" and head["scope"] == "col" for head in heads)
-    assert len(page.all("button")) == len(heads)
+    buttons = [one for one in page.all("button") if one.get("class") != "origin"]
+    assert len(buttons) == len(heads) + 1  # the last one closes the dialog
 
 
 def test_same_results_same_page(made, tmp_path: Path):

@@ -157,6 +157,47 @@ def test_snakemakes_own_report(copied: Workspace):
     assert "Figures" in page and len(page) > 100_000
 
 
+def test_a_number_is_traced_to_files_that_nobody_altered(copied: Workspace):
+    def explain(table: str, cell: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "owlore", "explain", table, cell, "--study", "study.yaml"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=copied.folder, env=copied.env
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, printed = explain("commonsense", "owlore:average")
+    assert code == 0 and "everything on the way is what was recorded" in printed, printed
+    cell = copied.root / "mini" / "toy" / "owlore" / "seed0"
+    for file in ("commonsense.json", "samples/commonsense.parquet", "model"):
+        assert str((cell / file).relative_to(copied.folder)) in printed
+    assert "mtbench.json" not in printed and "full/seed0" not in printed
+    for table, row in (("efficiency", "full:seconds"), ("mtbench", "base:overall")):
+        assert explain(table, row)[0] == 0
+
+    for file, old, new in (
+        (cell / "finetune.json", b'"threads"', b'"thread5"'),
+        (cell / "commonsense.json", b'"seconds"', b'"second5"'),
+        (cell / "samples" / "commonsense.parquet", b"pandas", b"pandaz"),
+        (cell / "model" / "model.safetensors", None, None),
+        (copied.root / "data" / "mini" / "seed0.jsonl", b"{", b"{ "),
+        (copied.root / "outliers" / "toy.json", b'"seconds"', b'"second5"'),
+        (copied.root / "tables" / "commonsense.csv", b"owlore", b"0wlore"),
+        (copied.folder / "resources" / "models" / "toy" / "model.safetensors", None, None),
+    ):
+        before = file.read_bytes()
+        after = (
+            before[:-1] + bytes([before[-1] ^ 1]) if old is None else before.replace(old, new, 1)
+        )
+        assert after != before
+        file.write_bytes(after)
+        code, printed = explain("commonsense", "owlore:average")
+        assert code == 1 and "altered" in printed, (file, printed)
+        file.write_bytes(before)
+    file.unlink()
+    assert explain("commonsense", "owlore:average")[0] == 1
+    assert explain("commonsense", "owlore:averages")[0] == 2
+
+
 def test_bad_study_stops_snakemake_with_exit_code_2(fresh: Workspace):
     fresh.study("methods.full.learning_rate", -1)
     fresh.snakemake(expect=2)

@@ -18,6 +18,7 @@ rule tables:
             "evidence_tables.py",
             "figure_style.py",
             "figures.py",
+            "lineage.py",
             "mtbench_table.py",
             "paper.py",
             "results.py",
@@ -32,6 +33,7 @@ rule tables:
         tables=expand(
             f"{ROOT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["csv", "md", "tex"]
         ),
+        hashes=f"{ROOT}/tables/sources.json",
         figures=report(
             directory(f"{ROOT}/figures"),
             patterns=["{name}.svg"],
@@ -54,7 +56,7 @@ rule report:
     input:
         tables=rules.tables.output.tables,
         figures=rules.tables.output.figures,
-        source=sources("report.py", "summary.py", "templates/report.html"),
+        source=sources("lineage.py", "report.py", "summary.py", "templates/report.html"),
     output:
         report(
             f"{ROOT}/report/index.html",
