@@ -13,9 +13,11 @@ from lm_eval.api.metrics import mean, mean_stderr
 
 from owlore.config import Benchmark
 from owlore.errors import BadInput
+from owlore.files import sha256_text
 from owlore.shared_prefix import SharedPrefixLM
 
 Row = dict[str, Any]
+PASSAGES = ("passage", "context")  # columns with a text that several questions may be about
 STRICT, FLEXIBLE = "strict-match", "flexible-extract"  # lm-eval's filters of GSM8K
 # metric -> column of the rows
 COLUMNS = {
@@ -55,7 +57,7 @@ def question_rows(
                 "subject": _subject(name, task),
                 "doc_id": first + number,
                 "doc_hash": sample["doc_hash"],
-                "cluster": str(sample["doc"].get("cluster") or sample["doc_hash"]),
+                "cluster": _cluster(sample),
                 **own,
                 "truncated": any(
                     (pair[0], None if generated else pair[1]) in lm.truncated
@@ -64,6 +66,15 @@ def question_rows(
             }
         )
     return rows
+
+
+def _cluster(sample: dict[str, Any]) -> str:
+    """Name what a question shares with others: a cluster of ours, or the passage it is about."""
+    doc = sample["doc"]
+    if doc.get("cluster"):
+        return str(doc["cluster"])
+    texts = [doc[key] for key in PASSAGES if isinstance(doc.get(key), str) and doc[key].strip()]
+    return sha256_text(texts[0])[:16] if texts else str(sample["doc_hash"])
 
 
 def _subject(name: str, task: Any) -> str:
