@@ -16,6 +16,7 @@ from owlore.table_parts import (
     lead_values,
     listed,
     nothing_scored,
+    pairs,
     place,
     seed_notes,
     summaries,
@@ -94,8 +95,8 @@ def _judge_notes(results: Results) -> list[str]:
         notes.append(
             "Overall: ± half of the 95 % interval over questions, their two turns clustered"
             + (", and seeds. " if len(results.study.seeds) > 1 else ". ")
-            + "Bold: overall score better than every other method's (paired, Holm over all pairs, "
-            "5 %). =: the best, or not distinguishable from it."
+            + "Bold: overall score better than every other method's (paired, Holm over the "
+            f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it."
         )
     else:
         notes.append(

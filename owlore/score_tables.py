@@ -23,6 +23,7 @@ from owlore.table_parts import (
     lead_values,
     listed,
     nothing_scored,
+    pairs,
     place,
     seed_notes,
     summaries,
@@ -77,8 +78,8 @@ def accuracy_table(results: Results, benchmark: str) -> Table:
         f"Accuracy in %, ± {_error_of(results)}; the average weighs the tasks equally.",
         *_how_scored(results, groups, benchmark, tasks),
         *seed_notes(results),
-        "Bold: better than every other method in this column (paired differences, Holm over all "
-        "pairs, 5 %). =: the best, or not distinguishable from it.",
+        "Bold: better than every other method in this column (paired differences, Holm over the "
+        f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it.",
         *comparability_notes(results, benchmark),
     ]
     if len(tasks) > MOST_COLUMNS:

@@ -1,5 +1,6 @@
 """Parts that several tables share: leading columns, titles, notes on seeds and on the paper."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -61,6 +62,11 @@ def seed_notes(results: Results) -> list[str]:
         f"{len(seeds)} training seeds ({named}): means over seeds, sd = spread between seeds. "
         "Tests cover questions and seeds. The base model has no seeds and was run once."
     ]
+
+
+def pairs(results: Results) -> int:
+    """How many pairs the methods of a group make: the family of the marks in a table."""
+    return math.comb(len(results.study.run), 2)
 
 
 def covered(seeds: Sequence[int]) -> str:

@@ -24,6 +24,7 @@ from owlore.comparisons import (
     standing,
     verdicts,
 )
+from owlore.errors import BadInput
 from owlore.files import read_json, write_json
 from owlore.results import load
 from owlore.stats import PairedDifference, mcnemar_exact, paired_difference
@@ -158,6 +159,14 @@ def test_verdicts_are_adjusted_for_their_family():
     close = found(0.0, 0.0052)
     assert verdicts([close], 0.01)[0][2] == "equivalent"
     assert verdicts([close, other], 0.01)[0][2] == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("equivalence_margin", 0), ("equivalence_margin", 100), ("margin", 1)]
+)
+def test_a_margin_that_is_none_is_refused(key: str, value: int):
+    with pytest.raises(BadInput, match=rf"comparison\.{key}"):
+        fake_study(comparison={key: value})
 
 
 def test_subjects_are_strata(tmp_path: Path):

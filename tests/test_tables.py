@@ -147,6 +147,8 @@ def test_the_family_is_named_with_its_size(made):
     assert "6 comparisons against base, 5 comparisons against full" in text
     assert "5 comparisons against owlore" in text
     assert "less than 1 point apart" in text
+    scores = (root / "tables" / "commonsense.md").read_text()
+    assert "Holm over the 21 pairs of methods" in scores
 
 
 def test_the_margin_comes_from_the_study(tmp_path: Path):
