@@ -17,7 +17,8 @@ from owlore.files import sha256_text
 from owlore.shared_prefix import SharedPrefixLM
 
 Row = dict[str, Any]
-PASSAGES = ("passage", "context")  # columns with a text that several questions may be about
+# Columns that several questions may share: BoolQ's passage, Social IQa's story, HellaSwag's video.
+PASSAGES = ("passage", "context", "source_id")
 STRICT, FLEXIBLE = "strict-match", "flexible-extract"  # lm-eval's filters of GSM8K
 # metric -> column of the rows
 COLUMNS = {
@@ -69,7 +70,7 @@ def question_rows(
 
 
 def _cluster(sample: dict[str, Any]) -> str:
-    """Name what a question shares with others: a cluster of ours, or the passage it is about."""
+    """Name what a question shares with others: a cluster of ours, or the text it comes from."""
     doc = sample["doc"]
     if doc.get("cluster"):
         return str(doc["cluster"])
