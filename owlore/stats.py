@@ -96,8 +96,8 @@ def paired_difference(
     357). Its coverage is at least nominal whatever the shares: P(Z^2 <= y) is concave in y, so that
     by Jensen's inequality a weighted sum of parts is covered at least as often as the parts alone.
     One t with Satterthwaite's degrees of freedom for the sum is narrower but too short here: its
-    coverage falls to 92 % at 3 seeds and 87 % at 2, where U holds 90 % of the variance. The
-    interval is never narrower than the one for the seeds at hand, t(Q's) * sqrt(Q).
+    coverage falls to 92 % at 3 seeds and 87 % at 2 (`benchmarks/coverage.py`). The interval is
+    never narrower than the one for the seeds at hand, t(Q's) * sqrt(Q).
 
     Where all clusters show one and the same difference there is no spread to estimate it from; the
     p value is then that of flipping each cluster's sign, 2^(1 - clusters).
