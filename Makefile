@@ -2,7 +2,7 @@
 # make test        the tests
 # make ui          the MLflow UI on localhost
 # make lint        ruff, mypy, snakefmt, snakemake --lint
-# make benchmarks  speed and memory against the published recipe (20 minutes, 2 cores)
+# make benchmarks  speed and memory against the published recipe, coverage of intervals (25 minutes, 2 cores)
 
 PYTHON ?= python3
 VENV := .venv
@@ -51,3 +51,4 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/floors.py
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/shared_prefix.py
+	$(BIN)/python benchmarks/coverage.py

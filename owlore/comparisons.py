@@ -3,15 +3,15 @@
     difference(results, ("mini", "smollm2-135m"), "commonsense", "owlore", "base")
     standing(results, ("mini", "smollm2-135m"), "commonsense")    # who is best, who ties
 
-With several seeds the correctness of a question is averaged over them first, so every interval is
-conditional on these seeds; see `owlore.stats`.
+With several seeds an interval covers questions and seeds, with one it is conditional on it; see
+`owlore.stats`. Tasks are strata and so are MMLU's subjects; questions on one text are a cluster.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,13 @@ from owlore.config import Study
 from owlore.errors import OwloreError
 from owlore.method import Method
 from owlore.results import CORRECT, CellResults, Results
-from owlore.stats import PairedDifference, holm, mcnemar_exact, paired_difference
+from owlore.stats import PairedDifference, equivalence_p, holm, mcnemar_exact, paired_difference
 from owlore.table_formats import Mark
 
 Group = tuple[str, str]  # (track, model)
-Columns = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]  # task, cluster, outcome
+# task, cluster, stratum, outcome
+Columns = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.float64]]
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
 LEVEL = 0.05
 
 
@@ -40,6 +42,7 @@ class Answers:
 
     task: NDArray[Any]
     cluster: NDArray[Any]
+    stratum: NDArray[Any]
     values: NDArray[np.float64]
     seeds: tuple[int, ...]
 
@@ -54,22 +57,28 @@ def answers(results: Results, group: Group, method: str, benchmark: str) -> Answ
     cells = results.of(*group, method)
     read = _scores if benchmark == "mtbench" else _correct
     columns = [read(entry, benchmark) for entry in cells]
-    task, cluster, _ = columns[0]
-    if any(not np.array_equal(cluster, other) for _, other, _ in columns):
+    task, cluster, stratum, _ = columns[0]
+    if any(not np.array_equal(cluster, other) for _, other, _, _ in columns):
         raise OwloreError(f"{cells[0].cell.path}: {benchmark}: the seeds answered other questions")
-    seeds = tuple(entry.seed for entry in cells)
-    return Answers(task, cluster, np.stack([values for _, _, values in columns], axis=1), seeds)
+    values = np.stack([column[-1] for column in columns], axis=1)
+    return Answers(task, cluster, stratum, values, tuple(entry.seed for entry in cells))
 
 
 def _correct(entry: CellResults, benchmark: str) -> Columns:
-    """Task, cluster and outcome of each question, by the metric the task is scored with."""
+    """Each question's task, cluster, subject, and outcome by the metric its task is scored with."""
     samples, tasks = entry.samples[benchmark], entry.benchmarks[benchmark]["tasks"]
     names = samples["task"].to_numpy(dtype=object)
     values = np.empty(len(samples))
     for task, score in tasks.items():
         rows = names == task
         values[rows] = samples.loc[rows, CORRECT[score["metric"]]].to_numpy(dtype=float)
-    return names.astype(str), pd.factorize(samples["cluster"])[0], values
+    subjects = samples.get("subject", pd.Series("", index=samples.index)).fillna("")
+    return (
+        names.astype(str),
+        pd.factorize(samples["cluster"])[0],
+        pd.factorize(subjects)[0],
+        values,
+    )
 
 
 def _scores(entry: CellResults, _: str) -> Columns:
@@ -82,6 +91,7 @@ def _scores(entry: CellResults, _: str) -> Columns:
     return (
         np.full(len(rows), "mtbench"),
         np.array([question for question, _ in keys]),
+        np.zeros(len(rows), dtype=int),
         np.where(values < 0, np.nan, values),
     )
 
@@ -98,7 +108,8 @@ def difference(
     """Compare `method` minus `reference` on the average of some tasks, or of all.
 
     Accuracies are fractions; MT-Bench is in points of its 1 to 10 scale, over the turns that were
-    scored for both. `seed` picks one seed; else both are averaged over their seeds.
+    scored for both. `seed` picks one seed, and the interval is conditional on it; else all seeds
+    count and the interval covers them too. The base model's single run stands beside each seed.
     """
     return _paired(
         answers(results, group, method, benchmark),
@@ -116,12 +127,47 @@ def _paired(
 ) -> PairedDifference:
     if not np.array_equal(first.cluster, second.cluster):
         raise OwloreError("two methods of a group answered different questions")
-    a, b = _over_seeds(first, seed), _over_seeds(second, seed)
-    use = np.isfinite(a) & np.isfinite(b) & _of_tasks(first, tasks)
+    a, b = _of_seed(first, seed), _of_seed(second, seed)
+    use = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1) & _of_tasks(first, tasks)
     if not use.any():
         nan = float("nan")
-        return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0)
-    return paired_difference(a[use], b[use], first.task[use], first.cluster[use])
+        return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0, max(a.shape[1], b.shape[1]))
+    places = (names[use] for names in (first.task, first.cluster, first.stratum))
+    return paired_difference(a[use], b[use], *places)
+
+
+def level(
+    results: Results, group: Group, benchmark: str, method: str, task: str | None = None
+) -> PairedDifference:
+    """Average of one method itself with its interval, as a difference to nothing.
+
+    One task, or the average over all; the unit is that of `difference`.
+    """
+    one = answers(results, group, method, benchmark)
+    nothing = replace(one, values=np.zeros((len(one.task), 1)))
+    return _paired(one, nothing, None if task is None else [task])
+
+
+def verdicts(
+    compared: Sequence[PairedDifference], margin: float
+) -> list[tuple[float, float, Verdict]]:
+    """Return Holm's p of a difference, Holm's p of equivalence, and the verdict: one family.
+
+    The two kinds of test are two Holm families of the same size. Equivalent: shown to lie within
+    `margin`, be there a small difference or not. Better, worse: a difference is shown, and it may
+    reach the margin. Undecided: neither is shown.
+    """
+    different = holm([paired.p_value for paired in compared])
+    equal = holm([equivalence_p(paired, margin) for paired in compared])
+    found = []
+    for paired, p, p_equal in zip(compared, different, equal, strict=True):
+        verdict: Verdict = "undecided"
+        if p_equal < LEVEL:
+            verdict = "equivalent"
+        elif p < LEVEL:
+            verdict = "better" if paired.difference > 0 else "worse"
+        found.append((p, p_equal, verdict))
+    return found
 
 
 def _of_tasks(one: Answers, tasks: Collection[str] | None) -> NDArray[np.bool_]:
@@ -131,11 +177,11 @@ def _of_tasks(one: Answers, tasks: Collection[str] | None) -> NDArray[np.bool_]:
     return np.isin(one.task, list(tasks))
 
 
-def _over_seeds(one: Answers, seed: int | None) -> NDArray[np.float64]:
-    """Mean over the seeds, or one seed; the base model has a single run that serves for all."""
+def _of_seed(one: Answers, seed: int | None) -> NDArray[np.float64]:
+    """All seeds' columns, or one; the base model has a single run that serves for all."""
     if seed is None or len(one.seeds) == 1:
-        return np.asarray(one.values.mean(axis=1), dtype=float)
-    return np.asarray(one.values[:, one.seeds.index(seed)], dtype=float)
+        return one.values
+    return one.values[:, [one.seeds.index(seed)]]
 
 
 def discordance(
@@ -150,7 +196,7 @@ def discordance(
     """Count, for one seed, what only `method` and only `reference` got right, and McNemar's p."""
     pair = [answers(results, group, name, benchmark) for name in (method, reference)]
     use = _of_tasks(pair[0], tasks)
-    return mcnemar_exact(*(_over_seeds(one, seed)[use] for one in pair))
+    return mcnemar_exact(*(_of_seed(one, seed)[use, 0] for one in pair))
 
 
 def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], list[str]]:
@@ -196,7 +242,7 @@ def standing(
 
 def _mean(one: Answers, task: str | None) -> float:
     """Mean over the questions, tasks weighing the same; unscored answers are left out."""
-    values = _over_seeds(one, None)
+    values = one.values.mean(axis=1)
     scored = np.isfinite(values)
     names = np.unique(one.task) if task is None else [task]
     parts = [values[scored & (one.task == name)] for name in names]
@@ -227,6 +273,12 @@ def owlore_of(study: Study) -> str | None:
     return _first(
         study, lambda method: method.sampling == "outlier" and method.projection == "low-rank"
     )
+
+
+def references_of(study: Study) -> list[str]:
+    """What every method is held against: the base model, full fine-tuning, the paper's method."""
+    found = (base_of(study), full_of(study), owlore_of(study))
+    return [name for name in found if name is not None]
 
 
 def baselines_of(study: Study) -> list[str]:

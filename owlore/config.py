@@ -169,6 +169,22 @@ class Track(Strict):
         return [name for name in (*BENCHMARKS, "mtbench") if getattr(self, name) is not None]
 
 
+class Comparison(Strict):
+    """When two methods count as equally good: their difference is shown to be below a margin.
+
+    The default for accuracies lies just below the smallest gain that the paper claims (1.1 points):
+    methods within it differ by less than the paper's smallest claim. That of MT-Bench is what
+    judging the same answers again moves a score by (FastChat #3018: 0.16 to 0.2).
+    """
+
+    equivalence_margin: float = Field(1.0, gt=0, lt=100, description="accuracies, in points")
+    mtbench_margin: float = Field(0.2, gt=0, lt=9, description="MT-Bench, in points of 10")
+
+    def margin(self, benchmark: str) -> float:
+        """The margin in the unit of the outcomes: a fraction, or points of 10 for mtbench."""
+        return self.mtbench_margin if benchmark == "mtbench" else self.equivalence_margin / 100
+
+
 class Cell(BaseModel):
     """One model trained one way with one seed (`seed` is None for the base model)."""
 
@@ -197,6 +213,7 @@ class Study(Strict):
     questions: Questions = Questions()
     calibration: Calibration = Calibration()
     tracks: Annotated[dict[Name, Track], Field(min_length=1)]
+    comparison: Comparison = Comparison()
     training: dict[str, Any] = Field(
         default_factory=dict, description="method keys shared by all methods; a method may override"
     )

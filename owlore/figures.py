@@ -27,11 +27,12 @@ from owlore.score_figures import differences, tradeoff
 SAVING: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
 CAPTIONS = {
     "differences": "Each method minus the base model on the same questions, with 95 % intervals "
-    "(paired, clustered; conditional on the seeds). An interval that crosses the line at zero "
-    "shows no difference.",
+    "(paired, clustered; over questions and seeds, or conditional on a single seed). An interval "
+    "that crosses the line at zero shows no difference.",
     "tradeoff": "Measured peak memory against average accuracy, with 95 % intervals over "
-    "questions. Overlapping intervals do not show a tie: the paired tests in the table of "
-    "differences are sharper.",
+    "questions, and seeds where there are several. Behind each name: the probability that no "
+    "method with less memory scores as high (bootstrap over questions and seeds). Overlapping "
+    "intervals do not show a tie: the paired tests in the table of differences are sharper.",
     "loss": "Training loss; with several seeds the mean, and their range as a band.",
     "layers": "The decoder layers that were trained at each step, first seed.",
     "outliers": "Share of outlier weights of each decoder layer, and the probability with which "

@@ -55,7 +55,7 @@ def find(table: Table, cell: str) -> tuple[list[Value], Value]:
     """Return the row and the value that `cell`, "ROW:COLUMN", names.
 
     A row is named by any text in it, such as a method; several texts joined by "/" must all be
-    there. A column by its label, with or without what stands in brackets behind it.
+    there, all of them in order name just one. A column by its label, with or without what stands in brackets behind it.
 
     Raises:
         BadInput: no such row or column, or several rows.
@@ -71,7 +71,8 @@ def find(table: Table, cell: str) -> tuple[list[Value], Value]:
         )
     place = (labels if column_name in labels else short).index(column_name)
     wanted = set(row_name.split("/"))
-    rows = [row for row in table.rows if wanted <= set(_texts(table, row))]
+    whole = [row for row in table.rows if "/".join(_texts(table, row)) == row_name]
+    rows = whole or [row for row in table.rows if wanted <= set(_texts(table, row))]
     if not rows:
         known = dict.fromkeys(text for row in table.rows for text in _texts(table, row))
         raise BadInput(f"{cell}: {table.name} has no row {row_name!r} ({near(row_name, known)})")

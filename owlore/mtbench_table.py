@@ -1,10 +1,11 @@
 """The table of MT-Bench scores, labelled with its judge: a plumbing check is called one."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from owlore.comparisons import judged, standing
+from owlore.comparisons import Group, judged, level, standing
 from owlore.results import Results
 from owlore.table_formats import Column, Table, Value, number
 from owlore.table_parts import (
@@ -15,6 +16,7 @@ from owlore.table_parts import (
     lead_values,
     listed,
     nothing_scored,
+    pairs,
     place,
     seed_notes,
     summaries,
@@ -29,7 +31,8 @@ CATEGORIES = (
 def mtbench_table(results: Results) -> Table:
     """Return the MT-Bench table: overall, the two turns, and the categories that were asked.
 
-    The records hold the raw scores (1 to 10) as means over seeds.
+    The records hold the raw scores (1 to 10) as means over seeds; `overall_reach` is half of the
+    95 % interval of the overall score, None under a judge that is a plumbing check.
     """
     groups = results.scored("mtbench")
     if not groups:
@@ -44,7 +47,8 @@ def mtbench_table(results: Results) -> Table:
 
     rows, records = [], []
     for group in groups:
-        marks = standing(results, group, "mtbench") if judged(results, group) else {}
+        real = judged(results, group)
+        marks = standing(results, group, "mtbench") if real else {}
         for method in results.study.run:
             found = found_by[group, method]
             scores = {key: [one[key] for one in found] for key in ("overall", "turn_1", "turn_2")}
@@ -57,7 +61,12 @@ def mtbench_table(results: Results) -> Table:
                 mean, spread = _mean_and_spread(values)
                 record |= {key: mean, f"{key}_seed_sd": spread}
                 mark = marks.get(method, "") if key == "overall" else ""
-                text = number(mean, 2).text + (f" (sd {spread:.2f})" if spread is not None else "")
+                text = number(mean, 2).text
+                if key == "overall":
+                    reach = _reach(results, group, method) if real else None
+                    record["overall_reach"] = reach
+                    text += "" if reach is None else f" ± {reach:.2f}"
+                text += "" if spread is None else f" (sd {spread:.2f})"
                 row.append(Value(text, mean, mark))
             row.append(number(counts["failed"], 0, f" of {counts['n']}"))
             rows.append(row)
@@ -84,8 +93,10 @@ def _judge_notes(results: Results) -> list[str]:
     ]
     if all(judged(results, group) for group in groups):
         notes.append(
-            "Bold: overall score better than every other method's (paired, Holm over all pairs, "
-            "5 %). =: the best, or not distinguishable from it."
+            "Overall: ± half of the 95 % interval over questions, their two turns clustered"
+            + (", and seeds. " if len(results.study.seeds) > 1 else ". ")
+            + "Bold: overall score better than every other method's (paired, Holm over the "
+            f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it."
         )
     else:
         notes.append(
@@ -93,6 +104,11 @@ def _judge_notes(results: Results) -> list[str]:
             "pipeline runs and nothing about the methods. They are not tested and not marked."
         )
     return notes + comparability_notes(results, "mtbench")
+
+
+def _reach(results: Results, group: Group, method: str) -> float | None:
+    found = level(results, group, "mtbench", method)
+    return None if math.isnan(found.high) else found.high - found.difference
 
 
 def _mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:

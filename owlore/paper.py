@@ -169,7 +169,9 @@ def _accuracy_claim(results: Results, group: Group, benchmark: str) -> Claim:
     }
     if not same:
         return claim(NOT_COMPARABLE, reason, **measured)
-    return claim(*_verdict(paired, scale, CLAIMED[benchmark], unit), **measured)
+    verdict, reason = _verdict(paired, scale, CLAIMED[benchmark], unit)
+    only = "; conditional on one training seed" if paired.seeds == 1 else ""
+    return claim(verdict, reason + only, **measured)
 
 
 def _average(results: Results, group: Group, benchmark: str, method: str) -> float:

@@ -17,6 +17,8 @@ from owlore.files import sha256_text
 from owlore.shared_prefix import SharedPrefixLM
 
 Row = dict[str, Any]
+# Columns that several questions may share: BoolQ's passage, Social IQa's story, HellaSwag's video.
+PASSAGES = ("passage", "context", "source_id")
 STRICT, FLEXIBLE = "strict-match", "flexible-extract"  # lm-eval's filters of GSM8K
 # metric -> column of the rows
 COLUMNS = {
@@ -68,14 +70,12 @@ def question_rows(
 
 
 def _cluster(sample: dict[str, Any]) -> str:
-    """Return what a question shares with others that are no independent evidence.
-
-    Embedded questions name it; those on one passage (BoolQ's) belong together.
-    """
+    """Name what a question shares with others: a cluster of ours, or the text it comes from."""
     doc = sample["doc"]
     if doc.get("cluster"):
         return str(doc["cluster"])
-    return sha256_text(doc["passage"]) if doc.get("passage") else str(sample["doc_hash"])
+    texts = [doc[key] for key in PASSAGES if isinstance(doc.get(key), str) and doc[key].strip()]
+    return sha256_text(texts[0])[:16] if texts else str(sample["doc_hash"])
 
 
 def _subject(name: str, task: Any) -> str:

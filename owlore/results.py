@@ -158,7 +158,7 @@ def _read_samples(path: Path, target: str) -> pd.DataFrame:
         raise _missing(path, target)
     try:
         there = pq.read_schema(path).names
-        extra = [name for name in ("correct_flexible",) if name in there]
+        extra = [name for name in ("subject", "correct_flexible") if name in there]
         samples = pd.read_parquet(path, columns=[*SAMPLE_COLUMNS, *extra])
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not a samples file ({error})") from None

@@ -1,25 +1,27 @@
 """Figures of the scores: accuracy against memory, and each task against the base model."""
 
+import math
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from owlore.comparisons import Group, base_of, difference
+from owlore.comparisons import Group, base_of, difference, level
 from owlore.config import BENCHMARKS
 from owlore.figure_style import INK, apart, grid, sentence, styles, titles
+from owlore.pareto import front
 from owlore.results import Results
 from owlore.score_tables import MOST_COLUMNS
 
-Z95 = 1.96
-
 
 def tradeoff(results: Results) -> Figure:
-    """Draw measured peak memory against average accuracy, with 95 % intervals over questions.
+    """Draw measured peak memory against average accuracy, with 95 % intervals.
 
-    A method without training has no such memory: it is a line across. The first benchmark that the
-    study has (commonsense, else MMLU) is drawn.
+    They cover questions, and seeds where there are several. Behind a name stands the probability of
+    the method to be on the front: nothing trained with less memory scores as high. A method without
+    training has no such memory: it is a line across, and counts as free. The first benchmark that
+    the study has (commonsense, else MMLU) is drawn.
     """
     benchmark = next((name for name in BENCHMARKS if results.scored(name)), None)
     if benchmark is None:
@@ -28,11 +30,12 @@ def tradeoff(results: Results) -> Figure:
     figure, panels = grid(len(groups), 2, 5.2, 3.6)
     for panel, group, title in zip(panels, groups, titles(groups), strict=True):
         tops: list[tuple[float, float, str]] = []
+        chances = front(results, group, benchmark)
         for method in results.study.run:
             entries = results.of(*group, method)
-            scores = [entry.benchmarks[benchmark]["average"] for entry in entries]
-            errors = [entry.benchmarks[benchmark]["average_stderr"] or 0 for entry in entries]
-            score, reach = 100 * float(np.mean(scores)), 100 * Z95 * float(np.mean(errors))
+            found = level(results, group, benchmark, method)
+            score = 100 * found.difference
+            reach = 0.0 if math.isnan(found.high) else 100 * found.high - score
             peaks = [entry.finetune["peak_bytes"] for entry in entries]
             colour, marker = styles(results.study)[method]
             if None in peaks:
@@ -42,7 +45,8 @@ def tradeoff(results: Results) -> Figure:
                 panel.errorbar(peak, score, reach, color=colour, marker=marker, ms=8, lw=1.2)
                 tops.append((peak, score + reach, method))
         panel.margins(x=0.08)
-        _name_from_above(results, panel, sorted(tops))
+        named = {method: f"{method} ({100 * chance:.0f} %)" for method, chance in chances.items()}
+        _name_from_above(results, panel, sorted(tops), named)
         panel.set_xlabel(f"{title}: peak memory while training, GiB (measured)")
         panel.set_ylabel(f"{benchmark} average, %")
     return figure
@@ -55,7 +59,9 @@ def _line_across(panel: Axes, height: float, name: str, colour: str) -> None:
     text.set(ha="right", va="bottom")
 
 
-def _name_from_above(results: Results, panel: Axes, tops: list[tuple[float, float, str]]) -> None:
+def _name_from_above(
+    results: Results, panel: Axes, tops: list[tuple[float, float, str]], named: dict[str, str]
+) -> None:
     """Name each interval over the panel, pushed apart, with a line down to its upper end."""
     left, right = panel.get_xlim()
     low, high = panel.get_ylim()
@@ -64,7 +70,8 @@ def _name_from_above(results: Results, panel: Axes, tops: list[tuple[float, floa
     for (x, top, method), place in zip(tops, places.tolist(), strict=True):
         colour = styles(results.study)[method][0]
         panel.plot([x, place], [top, roof], color=colour, lw=0.7, ls=":", clip_on=False)
-        panel.text(place, roof, method, rotation=35, rotation_mode="anchor", color=INK, fontsize=8)
+        name = panel.text(place, roof, named[method], color=INK, fontsize=8)
+        name.set(rotation=35, rotation_mode="anchor")
     panel.set_xlim(left, right)
     panel.set_ylim(low, high)
 

@@ -1,16 +1,18 @@
 """The tables of accuracies: commonsense and MMLU, scored by lm-eval.
 
-Rows are the methods in the study's order. A score is printed in per cent with its standard error
-over questions; with several seeds it is their mean, and "sd" is the spread between seeds.
+Rows are the methods in the study's order. A score is printed in per cent: with one seed with its
+standard error over questions, as lm-eval prints it; with several it is their mean with half of its
+95 % interval over questions and seeds, and "sd" is the spread between seeds.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from owlore.comparisons import Group, answers, standing
+from owlore.comparisons import Group, answers, level, standing
 from owlore.results import CellResults, Results
 from owlore.table_formats import NOTHING, Column, Table, Value, signless
 from owlore.table_parts import (
@@ -21,6 +23,7 @@ from owlore.table_parts import (
     lead_values,
     listed,
     nothing_scored,
+    pairs,
     place,
     seed_notes,
     summaries,
@@ -32,8 +35,9 @@ MOST_COLUMNS = 12  # more tasks than this (MMLU's subjects) are left to the CSV
 def accuracy_table(results: Results, benchmark: str) -> Table:
     """Return the table of commonsense or mmlu: methods × tasks and their average.
 
-    The records hold fractions: `<task>`, `<task>_stderr`, `<task>_seed_sd` (None for one seed),
-    `<task>_n`, `<task>_mark`, and the same for `average`.
+    The records hold fractions: `<task>`, `<task>_stderr` (over questions), `<task>_low` and
+    `<task>_high` (95 %, over questions and seeds; None for one seed), `<task>_seed_sd` (None for
+    one), `<task>_n`, `<task>_mark`, and the same for `average`.
     """
     groups = results.scored(benchmark)
     if not groups:
@@ -57,10 +61,11 @@ def accuracy_table(results: Results, benchmark: str) -> Table:
                 else:
                     score = _score(results, group, method, benchmark, task)
                     mark = marks[task][method]
-                    value = Value(_percent(*score), score[0], mark)
+                    value = Value(_percent(score), score.value, mark)
                     name = task or "average"
-                    record |= {name: score[0], f"{name}_stderr": score[1]}
-                    record |= {f"{name}_seed_sd": score[2], f"{name}_mark": mark}
+                    record |= {name: score.value, f"{name}_stderr": score.error}
+                    record |= {f"{name}_low": score.low, f"{name}_high": score.high}
+                    record |= {f"{name}_seed_sd": score.spread, f"{name}_mark": mark}
                     record |= {f"{name}_n": _n(results, group, benchmark, task)}
                 if task in printed:
                     row.append(value)
@@ -70,11 +75,11 @@ def accuracy_table(results: Results, benchmark: str) -> Table:
     columns = [*lead_columns(groups), Column("method", "text")]
     columns += [Column((task or "average") + counts[task]) for task in printed]
     notes = [
-        "Accuracy in %, ± standard error over questions; the average weighs the tasks equally.",
+        f"Accuracy in %, ± {_error_of(results)}; the average weighs the tasks equally.",
         *_how_scored(results, groups, benchmark, tasks),
         *seed_notes(results),
-        "Bold: better than every other method in this column (paired differences, Holm over all "
-        "pairs, 5 %). =: the best, or not distinguishable from it.",
+        "Bold: better than every other method in this column (paired differences, Holm over the "
+        f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it.",
         *comparability_notes(results, benchmark),
     ]
     if len(tasks) > MOST_COLUMNS:
@@ -127,29 +132,55 @@ def _counts(results: Results, groups: Sequence[Group], benchmark: str, task: str
     return f" (n = {span})"
 
 
-def _score(
-    results: Results, group: Group, method: str, benchmark: str, task: str | None
-) -> tuple[float, float | None, float | None]:
-    """Mean over seeds, standard error over questions, standard deviation between seeds.
+@dataclass(frozen=True)
+class _Score:
+    """Mean over seeds; the rest is None where it cannot be known (see `accuracy_table`).
 
-    With one seed these are lm-eval's own value and error (None for a single question); with
-    several, the error is that of the questions' mean correctness over the seeds.
+    `reach` is what is printed behind the value.
+    """
+
+    value: float
+    error: float | None
+    reach: float | None
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+
+
+def _score(results: Results, group: Group, method: str, benchmark: str, task: str | None) -> _Score:
+    """Score a method on a task or on the average.
+
+    With one seed value and error are lm-eval's own (no error for a single question); with several,
+    the error is that of the questions' mean correctness over the seeds.
     """
     entries = results.of(*group, method)
     values = [_value(entry, benchmark, task) for entry in entries]
     if len(entries) == 1:
         summary = entries[0].benchmarks[benchmark]
         error = summary["average_stderr"] if task is None else summary["tasks"][task]["stderr"]
-        return values[0], error, None
+        if len(results.study.seeds) == 1:
+            return _Score(values[0], error, error)
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    found = level(results, group, benchmark, method, task)
+    if len(entries) > 1:
+        error = _error_over_questions(results, group, method, benchmark, task)
+    if math.isnan(found.low):
+        return _Score(float(np.mean(values)), error, None, spread=spread)
+    reach = found.high - found.difference
+    return _Score(float(np.mean(values)), error, reach, found.low, found.high, spread)
+
+
+def _error_over_questions(
+    results: Results, group: Group, method: str, benchmark: str, task: str | None
+) -> float | None:
     given = answers(results, group, method, benchmark)
     means = given.values.mean(axis=1)
     names = np.unique(given.task) if task is None else np.array([task])
     parts = [means[given.task == name] for name in names]
-    spread = float(np.std(values, ddof=1))
     if any(len(part) < 2 for part in parts):
-        return float(np.mean(values)), None, spread
+        return None
     errors = [part.std(ddof=1) / math.sqrt(len(part)) for part in parts]
-    return float(np.mean(values)), math.hypot(*errors) / len(errors), spread
+    return math.hypot(*errors) / len(errors)
 
 
 def _value(entry: CellResults, benchmark: str, task: str | None) -> float:
@@ -157,7 +188,13 @@ def _value(entry: CellResults, benchmark: str, task: str | None) -> float:
     return float(summary["average"] if task is None else summary["tasks"][task]["value"])
 
 
-def _percent(value: float, error: float | None, spread: float | None) -> str:
-    text = signless(f"{100 * value:.1f}")
-    text += "" if error is None else f" ± {100 * error:.1f}"
-    return text if spread is None else f"{text} (sd {100 * spread:.1f})"
+def _error_of(results: Results) -> str:
+    if len(results.study.seeds) == 1:
+        return "standard error over questions"
+    return "half of the 95 % interval over questions and seeds (base: over questions)"
+
+
+def _percent(score: _Score) -> str:
+    text = signless(f"{100 * score.value:.1f}")
+    text += "" if score.reach is None else f" ± {100 * score.reach:.1f}"
+    return text if score.spread is None else f"{text} (sd {100 * score.spread:.1f})"

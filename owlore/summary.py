@@ -1,7 +1,7 @@
 """The answer in plain words: sentences computed from the tables, careful about what they claim.
 
-A difference is called one only where the significance table does (paired, Holm, 5 %). "No
-difference shown" is never turned into "equal".
+A difference is called one, and two methods equally good, only where the significance table does
+(paired, Holm, 5 %). "No difference shown" is never turned into "equal".
 """
 
 from typing import Any
@@ -52,8 +52,8 @@ def limits(results: Results) -> list[str]:
         )
     else:
         found.append(
-            f"{len(study.seeds)} training seeds: intervals are conditional on them. They cover the "
-            "choice of questions, not that of seeds."
+            f"{len(study.seeds)} training seeds: intervals cover the choice of questions and of "
+            "seeds. So few seeds tell little about their spread, which makes the intervals wide."
         )
     found.append(
         "“No difference shown” means that these questions are too few to tell; it does not mean "
@@ -102,12 +102,18 @@ def _headline(results: Results, group: Group, records: list[dict[str, Any]]) -> 
             verdict = {
                 "better": "scores higher than",
                 "worse": "scores lower than",
-                "=": "cannot be told apart from",
+                "equivalent": f"is as good (less than {_margin(results)} apart) as",
+                "undecided": "cannot be told apart from",
             }[record["verdict"]]
             parts.append(f"{verdict} {name}")
     if not parts:
         return f"OwLore has nothing to be compared with on {benchmark}."
     return f"On {benchmark}, OwLore {' and '.join(parts)}{_memory_clause(results, group)}."
+
+
+def _margin(results: Results) -> str:
+    margin = results.study.comparison.equivalence_margin
+    return f"{margin:g} {'point' if margin == 1 else 'points'}"
 
 
 def _memory_clause(results: Results, group: Group) -> str:
@@ -139,7 +145,8 @@ def _scores(results: Results, group: Group, records: list[dict[str, Any]]) -> li
             record = _record(records, group, benchmark, ours, reference)
             if record is None or reference is None:
                 continue
-            told = {"better": "higher", "worse": "lower", "=": "no difference shown"}
+            told = {"better": "higher", "worse": "lower", "undecided": "no difference shown"}
+            told["equivalent"] = f"less than {_margin(results)} apart"
             low_high = interval(record["low"], record["high"], 100).text
             parts.append(
                 f"{reference} {_percent(results, group, benchmark, reference)} "
@@ -187,10 +194,11 @@ def _cost(results: Results, group: Group) -> list[str]:
 def _caveat(results: Results, model: str) -> str:
     """What keeps the reader from carrying the answer too far."""
     study = results.study
-    seeds = "one training seed" if len(study.seeds) == 1 else f"{len(study.seeds)} training seeds"
     foreign = other_models(study, [model])
     paper = f" Not comparable with the paper: {foreign[0]}." if foreign else ""
-    return f"All of this is conditional on {seeds}.{paper}"
+    if len(study.seeds) == 1:
+        return f"All of this is conditional on one training seed.{paper}"
+    return f"Intervals cover questions and {len(study.seeds)} training seeds.{paper}"
 
 
 def _first_scored(results: Results, group: Group) -> str | None:

@@ -1,5 +1,6 @@
 """Parts that several tables share: leading columns, titles, notes on seeds and on the paper."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -52,15 +53,34 @@ def comparability_notes(results: Results, *benchmarks: str) -> list[str]:
 
 
 def seed_notes(results: Results) -> list[str]:
-    """Say how many seeds there are and what the errors are conditional on."""
+    """Say how many seeds there are and what that means for errors and tests."""
     seeds = results.study.seeds
     named = ", ".join(map(str, seeds))
     if len(seeds) == 1:
         return [f"1 training seed ({named}): errors and tests are conditional on it."]
     return [
-        f"{len(seeds)} training seeds ({named}): means over seeds, sd = spread between seeds; "
-        "errors and tests are conditional on these seeds."
+        f"{len(seeds)} training seeds ({named}): means over seeds, sd = spread between seeds. "
+        "Tests cover questions and seeds. The base model has no seeds and was run once."
     ]
+
+
+def pairs(results: Results) -> int:
+    """How many pairs the methods of a group make: the family of the marks in a table."""
+    return math.comb(len(results.study.run), 2)
+
+
+def covered(seeds: Sequence[int]) -> str:
+    """What an interval or a paired p value covers."""
+    if len(seeds) == 1:
+        return (
+            f"Intervals and paired p are conditional on this one seed ({seeds[0]}): how much the "
+            "difference varies between training seeds was not measured."
+        )
+    return (
+        f"Intervals and paired p cover questions and training seeds ({len(seeds)}): the seeds' "
+        f"part by t with {len(seeds) - 1} degrees of freedom, the questions' by t with theirs, "
+        "joined so that the coverage is at least nominal (Banerjee 1960)."
+    )
 
 
 def summaries(results: Results, groups: Sequence[Group], benchmark: str) -> list[dict[str, Any]]:

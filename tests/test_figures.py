@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from owlore.comparisons import difference
 from owlore.figure_style import RC, SPARE, STYLES, apart, styles, titles
 from owlore.figures import DRAWINGS, write_figures
+from owlore.pareto import front
 from owlore.results import Results, load
 
 GROUP = ("mini", "tiny_model")
@@ -66,7 +67,20 @@ def test_every_trained_method_is_named_and_has_its_colour(made):
     assert set(study.run) - {"base"} <= set(texts(loss))
     colours = {line.get_color() for line in loss.axes[0].lines}
     assert colours == {STYLES[method][0] for method in study.run if method != "base"}
-    assert set(study.run) - {"base"} <= set(texts(draw("tradeoff", results)))
+    chances = front(results, GROUP, "commonsense")
+    named = {f"{method} ({100 * chances[method]:.0f} %)" for method in study.run[1:]}
+    assert named <= set(texts(draw("tradeoff", results)))
+
+
+def test_the_front_is_the_cheapest_and_what_beats_all_cheaper(tmp_path: Path):
+    study = fake_study(run=["base", "full", "lora", "owlore"], seeds=[0, 1])  # lora is cheapest
+    skill = {"base": -3, "lora": 2, "owlore": -1, "full": 2}
+    write_fake_results(study, tmp_path, skill=skill)
+    chances = front(load(study, tmp_path), GROUP, "commonsense")
+    assert chances["base"] == 1  # free
+    assert chances["lora"] > 0.99
+    assert chances["owlore"] < 0.01  # dearer than lora, and worse
+    assert 0.01 < chances["full"] < 0.99  # dearer than lora, and as good
 
 
 def test_differences_draws_the_intervals_of_the_stats(made):

@@ -8,6 +8,7 @@ import pytest
 from fake_results import write_fake_results
 from fake_studies import PAPER_TRACK, fake_study, paper_like_study
 
+from owlore.comparisons import difference
 from owlore.files import read_json, write_json
 from owlore.paper import NOT_SUPPORTED, _verdict, claims, comparable
 from owlore.results import load
@@ -108,6 +109,18 @@ def test_verdict_follows_the_interval(tmp_path: Path, skill, questions, verdict)
     )
     assert claim.low < claim.measured < claim.high
     assert (claim.low > 0) == (verdict == "supported")
+    assert claim.reason.endswith("conditional on one training seed")
+
+
+def test_with_several_seeds_the_interval_of_a_claim_covers_them(tmp_path: Path):
+    study = paper_like_study(run=["full", "owlore"], seeds=[0, 1, 2])
+    write_fake_results(study, tmp_path, skill={"owlore": 2})
+    results = load(study, tmp_path)
+    claim = claims(results)[0]
+    want = difference(results, ("paper", "llama2-7b"), "commonsense", "owlore", "full")
+    assert want.seeds == 3
+    assert (claim.low, claim.high) == pytest.approx((100 * want.low, 100 * want.high))
+    assert "one training seed" not in claim.reason
 
 
 def test_a_gain_that_is_there_but_too_small_is_not_supported():

@@ -181,6 +181,14 @@ def test_the_answer_follows_the_tests(tmp_path: Path, skill, said):
     assert "Not comparable with the paper" in together
 
 
+def test_as_good_as_is_said_only_where_it_was_shown(tmp_path: Path):
+    study = fake_study(run=["base", "full", "owlore"], comparison={"equivalence_margin": 50})
+    write_fake_results(study, tmp_path, skill={"base": 0.4, "full": 0.4, "owlore": 0.4})
+    (block,) = answer(load(study, tmp_path))
+    assert "is as good (less than 50 points apart) as full fine-tuning" in block["headline"]
+    assert "less than 50 points apart" in " ".join(block["sentences"])
+
+
 def test_the_answer_without_the_paper_method_or_scores(tmp_path: Path):
     study = fake_study(run=["base", "full"])
     write_fake_results(study, tmp_path / "a")
@@ -203,5 +211,5 @@ def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
         cell = Path(str(path).format(seed))
         write_json(cell, read_json(cell) | {"device": "cuda"})
     said = " ".join(limits(load(seeds, tmp_path)))
-    assert "2 training seeds" in said
+    assert "2 training seeds: intervals cover the choice of questions and of seeds" in said
     assert "resident set" not in said  # the base model's cell trained nothing on the CPU

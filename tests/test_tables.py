@@ -10,9 +10,9 @@ import pytest
 from fake_results import write_fake_results
 from fake_studies import MINI_TRACK, fake_study, paper_like_study
 
-from owlore.comparisons import difference, discordance, trained_tasks
+from owlore.comparisons import difference, discordance, level, trained_tasks
 from owlore.results import load
-from owlore.stats import holm
+from owlore.stats import equivalence_p, holm
 from owlore.table_formats import Column, Table, Value, number, to_csv, to_latex, to_markdown
 from owlore.tables import make_tables, write_tables
 
@@ -99,32 +99,64 @@ def test_printed_numbers_are_the_csv_rounded(made):
     assert printed in line
 
 
+PARTS = {"all", "trained", "untrained"}
+
+
 def test_significance_is_the_stats_with_holm_inside_each_family(made):
     study, root, results = made
     rows = read(root, "significance")
     assert set(zip(rows["method"], rows["reference"], strict=True)) == {
         (method, reference)
-        for reference in ("base", "full")
+        for reference in ("base", "full", "owlore")
         for method in study.run
         if method not in ("base", reference)
     }
-    assert set(rows["tasks"]) == {"all", "trained", "untrained"}
+    assert set(rows["tasks"]) == PARTS | set(MINI_TRACK["commonsense"]["tasks"])
     for (benchmark, part, reference), family in rows.groupby(["benchmark", "tasks", "reference"]):
         trained, controls = trained_tasks(study, "mini", benchmark)
-        tasks = {"all": None, "trained": trained, "untrained": controls}[part]
-        ps = []
+        tasks = {"all": None, "trained": trained, "untrained": controls}.get(part, [part])
+        compared = []
         for _, row in family.iterrows():
             pair = (row["method"], reference)
             paired = difference(results, GROUP, benchmark, *pair, tasks=tasks)
-            ps.append(paired.p_value)
+            compared.append(paired)
             assert row["difference"] == paired.difference
             assert (row["low"], row["high"]) == (paired.low, paired.high)
             counts = discordance(results, GROUP, benchmark, *pair, 0, tasks)
             assert (row["only_method"], row["only_reference"], row["p_mcnemar"]) == counts
-        assert list(family["p_holm"]) == holm(ps)
-        for verdict, p_holm, d in family[["verdict", "p_holm", "difference"]].to_numpy():
-            assert verdict == ("=" if p_holm >= 0.05 else "better" if d > 0 else "worse")
+        if part not in PARTS:  # a task: no verdict, no family
+            assert family[["p_holm", "verdict", "family"]].isna().all(axis=None)
+            continue
+        assert list(family["p_holm"]) == holm([paired.p_value for paired in compared])
+        assert set(family["size"]) == {len(compared)}
+        assert set(family["family"]) == {f"{benchmark}, {part} tasks, against {reference}"}
+        equal = [equivalence_p(paired, 0.01) for paired in compared]
+        assert list(family["p_equivalence"]) == equal
+        assert list(family["p_equivalence_holm"]) == holm(equal)
+        for row in family.to_dict("records"):
+            shown = "better" if row["difference"] > 0 else "worse"
+            shown = shown if row["p_holm"] < 0.05 else "undecided"
+            close = row["p_equivalence_holm"] < 0.05
+            assert row["verdict"] == ("equivalent" if close else shown)
     assert "mtbench" not in set(rows["benchmark"])  # a plumbing check is not tested
+
+
+def test_the_family_is_named_with_its_size(made):
+    _, root, _ = made
+    text = (root / "tables" / "significance.md").read_text()
+    assert "6 comparisons against base, 5 comparisons against full" in text
+    assert "5 comparisons against owlore" in text
+    assert "less than 1 point apart" in text
+    scores = (root / "tables" / "commonsense.md").read_text()
+    assert "Holm over the 21 pairs of methods" in scores
+
+
+def test_the_margin_comes_from_the_study(tmp_path: Path):
+    study = fake_study(run=["base", "full"], comparison={"equivalence_margin": 60})
+    write_fake_results(study, tmp_path, skill={"base": 0.4, "full": 0.4})
+    rows = tables_of(study, tmp_path)["significance"].records
+    assert {row["verdict"] for row in rows if row["verdict"]} == {"equivalent"}
+    assert {row["margin"] for row in rows if row["verdict"]} == {0.6}
 
 
 def test_seeds_are_not_pooled_for_mcnemar(many):
@@ -133,9 +165,17 @@ def test_seeds_are_not_pooled_for_mcnemar(many):
     together = [record for record in table.records if record["seeds"] == "0 1 2"]
     alone = [record for record in table.records if record["seeds"] in ("0", "1", "2")]
     assert len(alone) == 3 * len(together) > 0
-    assert all(record["p_mcnemar"] is None and record["p_holm"] is not None for record in together)
+    assert all(record["p_mcnemar"] is None for record in together)
     assert all(record["p_mcnemar"] is not None and record["p_holm"] is None for record in alone)
-    assert any("conditional on these seeds" in note for note in table.notes)
+    verdicts = [record for record in together if record["verdict"]]
+    assert {record["tasks"] for record in verdicts} == PARTS
+    assert len(table.rows) == len(verdicts)
+    for row, record in zip(table.rows, verdicts, strict=True):
+        mine = ("track", "model", "benchmark", "tasks", "method", "reference")
+        ours = [one for one in alone if all(one[key] == record[key] for key in mine)]
+        pairs = "; ".join(f"{one['only_method']} / {one['only_reference']}" for one in ours)
+        assert pairs in [value.text for value in row]
+    assert any("cover questions and training seeds (3)" in note for note in table.notes)
 
 
 def test_several_seeds_models_and_tracks(many):
@@ -159,7 +199,14 @@ def test_several_seeds_models_and_tracks(many):
     base = next(r for r in accuracy.records if (r["model"], r["method"]) == ("m_2", "base"))
     assert base["average_seed_sd"] is None
     row = accuracy.rows[accuracy.records.index(record)]
-    assert "(sd " in row[-1].text
+    found = level(results, ("mini", "m_2"), "commonsense", "owlore")
+    assert (record["average_low"], record["average_high"]) == (found.low, found.high)
+    reach = 100 * (found.high - found.difference)
+    spread = 100 * record["average_seed_sd"]
+    assert row[-1].text == f"{100 * record['average']:.1f} ± {reach:.1f} (sd {spread:.1f})"
+    alone = level(results, ("mini", "m_2"), "commonsense", "base")
+    assert (base["average_low"], base["average_high"]) == (alone.low, alone.high)
+    assert any("half of the 95 % interval over questions and seeds" in n for n in accuracy.notes)
     assert len(tables["efficiency"].records) == len(study.cells())
 
 
@@ -233,6 +280,8 @@ def test_a_real_judge_on_the_papers_model_is_tested_and_marked(tmp_path: Path):
     tables = tables_of(study, tmp_path)
     assert any(record["benchmark"] == "mtbench" for record in tables["significance"].records)
     assert [row[1].mark for row in tables["mtbench"].rows] == ["", "", "best"]
+    for row, record in zip(tables["mtbench"].rows, tables["mtbench"].records, strict=True):
+        assert row[1].text == f"{record['overall']:.2f} ± {record['overall_reach']:.2f}"
     for name in ("commonsense", "mmlu", "mtbench"):
         assert not any("Not comparable" in note for note in tables[name].notes)
         assert not any("plumbing" in note for note in tables[name].notes)
