@@ -55,7 +55,8 @@ def find(table: Table, cell: str) -> tuple[list[Value], Value]:
     """Return the row and the value that `cell`, "ROW:COLUMN", names.
 
     A row is named by any text in it, such as a method; several texts joined by "/" must all be
-    there, all of them in order name just one. A column by its label, with or without what stands in brackets behind it.
+    there, all of them in order name just one. A column by its label, with or without what stands
+    in brackets behind it.
 
     Raises:
         BadInput: no such row or column, or several rows.

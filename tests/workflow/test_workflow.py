@@ -165,7 +165,7 @@ def test_a_number_is_traced_to_files_that_nobody_altered(copied: Workspace):
         )
         return done.returncode, done.stdout + done.stderr
 
-    code, printed = explain("commonsense", "owlore:average")
+    code, printed = explain("commonsense", "owlore:wordnet_antonym")
     assert code == 0 and "everything on the way is what was recorded" in printed, printed
     cell = copied.root / "mini" / "toy" / "owlore" / "seed0"
     for file in ("commonsense.json", "samples/commonsense.parquet", "model"):
@@ -190,11 +190,11 @@ def test_a_number_is_traced_to_files_that_nobody_altered(copied: Workspace):
         )
         assert after != before
         file.write_bytes(after)
-        code, printed = explain("commonsense", "owlore:average")
+        code, printed = explain("commonsense", "owlore:wordnet_antonym")
         assert code == 1 and "altered" in printed, (file, printed)
         file.write_bytes(before)
     file.unlink()
-    assert explain("commonsense", "owlore:average")[0] == 1
+    assert explain("commonsense", "owlore:wordnet_antonym")[0] == 1
     assert explain("commonsense", "owlore:averages")[0] == 2
 
 
