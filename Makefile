@@ -49,3 +49,4 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/projector.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/answers.py

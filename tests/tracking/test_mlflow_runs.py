@@ -125,6 +125,7 @@ def test_the_study_run_has_report_tables_and_figures(root: Path) -> None:
     assert found == {
         "study.json",
         "manifest.json",
+        "report/answers.html",
         "report/index.html",
         "tables/commonsense.csv",
         "figures/pareto.svg",

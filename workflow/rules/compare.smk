@@ -18,8 +18,10 @@ rule tables:
             "evidence_tables.py",
             "figure_style.py",
             "figures.py",
+            "mtbench_differences.py",
             "mtbench_table.py",
             "paper.py",
+            "ratings.py",
             "results.py",
             "score_figures.py",
             "score_tables.py",
@@ -54,13 +56,20 @@ rule report:
     input:
         tables=rules.tables.output.tables,
         figures=rules.tables.output.figures,
-        source=sources("report.py", "summary.py", "templates/report.html"),
+        source=sources(
+            "answers_page.py",
+            "report.py",
+            "summary.py",
+            "templates/answers.html",
+            "templates/report.html",
+        ),
     output:
-        report(
+        page=report(
             f"{ROOT}/report/index.html",
             caption="../report/page.rst",
             category="Report",
         ),
+        answers=f"{ROOT}/report/answers.html",
     log:
         f"{ROOT}/logs/report.log",
     localrule: True
