@@ -28,7 +28,6 @@ def write_answers_page(results: Results, environment: Environment) -> None:
     groups = results.scored("mtbench")
     page = environment.get_template("answers.html").render(
         study=results.study,
-        judges=[judge for group in groups for judge in _judges(results, group)],
         content={
             "questions": {
                 str(key): {"category": row["category"], "turns": row["turns"]}
