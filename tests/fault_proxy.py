@@ -9,6 +9,7 @@ import json
 import random
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class FaultProxy:
         self.hold.set()
         self._target = f"http://127.0.0.1:{port}"
         self._chance, self._rate, self._faults = random.Random(seed), rate, list(faults)
+        self._deck: list[str] = []
         self._hang_s, self._burst, self._lock = hang_s, 0, threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -67,7 +69,9 @@ class FaultProxy:
                 return "429"
             if not self._faults or self._chance.random() >= self._rate:
                 return "pass"
-            fault = self._chance.choice(self._faults)
+            if not self._deck:  # every fault has its turn
+                self._deck = self._chance.sample(self._faults, len(self._faults))
+            fault = self._deck.pop()
             if fault == "429":
                 self._burst = 2
             return fault
@@ -95,8 +99,10 @@ class FaultProxy:
                 elif what in ("429", "500"):
                     self.send(int(what), b'{"error": {"message": "busy"}}')
                 else:
-                    raw = proxy.forward(self.path, body)
+                    status, raw = proxy.forward(self.path, body)
                     proxy.hold.wait()
+                    if status != 200:
+                        return self.send(status, raw)
                     if what == "malformed":
                         raw = raw[: len(raw) // 2]
                     elif what in RATINGS:
@@ -121,12 +127,14 @@ class FaultProxy:
 
         return Handler
 
-    def forward(self, path: str, body: bytes) -> bytes:
-        """Ask the real server."""
+    def forward(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Ask the real server; return the status and the body."""
         request = urllib.request.Request(
             self._target + path, body, {"Content-Type": "application/json"}
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=120) as reply:
-            answer: bytes = reply.read()
-        return answer
+        try:
+            with opener.open(request, timeout=120) as reply:
+                return reply.status, reply.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
