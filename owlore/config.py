@@ -173,7 +173,7 @@ class MTBench(Strict):
 
     questions: Annotated[int, Field(ge=1, le=80)] = 80
     max_new_tokens: PositiveInt = 1024
-    batch_size: PositiveInt = 8
+    batch_size: PositiveInt = Field(16, description="questions answered at a time")
     seed: int = 0
     reference_set: Literal["gpt-4", "gpt-4-0125-preview"] = "gpt-4"
     judge: Judge = Field(description="the headline: its scores are in mtbench.json")

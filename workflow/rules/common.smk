@@ -232,6 +232,12 @@ def judge_name(wildcards):
     return getattr(wildcards, "judge", "")
 
 
+def further_flag(wildcards):
+    """Whose pace and caps are read from the study; without it the headline's."""
+    name = judge_name(wildcards)
+    return f"--name {name}" if name else ""
+
+
 def judge_json(wildcards):
     """What decides the judgments of one judge; how it is asked is read from the study."""
     spec = track_of(wildcards).mtbench

@@ -50,7 +50,7 @@ rule judge:
         mem_mb=2500,
     params:
         settings=judge_json,
-        name=judge_name,
+        further=further_flag,
         study=STUDY_FILE,
         model=base_model,
         questions=f"{ROOT}/questions/mtbench/question.jsonl",
@@ -60,7 +60,7 @@ rule judge:
         "python -m owlore judge --questions {params.questions} --prompts {params.prompts} "
         "--references {params.references} --answers {input.answers} --spec {params.settings:q} "
         "--base-model {params.model} --cell-file {input.cell} --threads {threads} "
-        "--study {params.study} --name {params.name:q} --output {output.judgments} "
+        "--study {params.study} {params.further} --output {output.judgments} "
         "--scores {output.scores} 2> {log}"
 
 
