@@ -52,3 +52,4 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/shared_prefix.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/answers.py

@@ -182,6 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--cell-file", **file, help="finetune.json of the judged cell")
     sub.add_argument("--output", **file, required=True, help="judgments.jsonl")
     sub.add_argument("--scores", **file, help="mtbench.json")
+    sub.add_argument(
+        "--study",
+        type=Path,
+        metavar="STUDY.yaml",
+        help="with --cell-file: take concurrency, time limit and caps from here",
+    )
+    sub.add_argument("--name", dest="judge_name", default="", help="with --study: a further judge")
     _add_threads(sub)
     _add_device(sub)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from owlore.config import (
+    TRANSPORT,
     Benchmark,
     Cell,
     Judge,
@@ -163,7 +164,7 @@ def answer(options: argparse.Namespace) -> None:
     """Let a model answer MT-Bench's questions."""
     _use_threads(options.threads)
     spec = _mtbench(options)
-    model_dir, adapter, _ = _weights(options)
+    model_dir, adapter, weights_sha256 = _weights(options)
     from owlore import mtbench
 
     mtbench.answer(
@@ -173,6 +174,7 @@ def answer(options: argparse.Namespace) -> None:
         options.output,
         spec=spec,
         model_id=options.model_id,
+        weights_sha256=weights_sha256,
         device=_device(options.device),
         dtype=options.dtype,
     )
@@ -186,13 +188,21 @@ def judge(options: argparse.Namespace) -> None:
     from owlore.files import read_json
 
     described = read_json(options.cell_file) if options.cell_file else {"weights_sha256": ""}
+    who = spec.judge
+    if options.study is not None:  # the caps and the pace, which change no result
+        _needed(options, "cell_file")
+        asked = _study(options).tracks[described["track"]].mtbench
+        judges = asked.judges if asked is not None else {}
+        _known("--name", options.judge_name, judges)
+        pace = {key: getattr(judges[options.judge_name], key) for key in TRANSPORT}
+        who = who.model_copy(update=pace)
     judging.judge(
         options.questions,
         options.prompts,
         options.references,
         options.answers,
         options.output,
-        judge=spec.judge,
+        judge=who,
         spec=spec,
         base_model=options.base_model,
         weights_sha256=described["weights_sha256"],

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from owlore.config import Study
+from owlore.config import BENCHMARKS, Study
 from owlore.errors import OwloreError
 from owlore.method import Method
+from owlore.ratings import by_turn
 from owlore.results import CORRECT, CellResults, Results
 from owlore.stats import PairedDifference, equivalence_p, holm, mcnemar_exact, paired_difference
 from owlore.table_formats import Mark
@@ -51,11 +52,12 @@ class Answers:
 def answers(results: Results, group: Group, method: str, benchmark: str) -> Answers:
     """Gather what a method answered: right or wrong, or on MT-Bench the judge's score.
 
-    MT-Bench has one row a question and turn; nan where the judge gave no score. The rows of any
-    two methods of a group are the same and in the same order.
+    MT-Bench has one row a question and turn; nan where the judge gave no score. `mtbench` is its
+    headline judge, `mtbench/<name>` a further one. The rows of any two methods of a group are the
+    same and in the same order.
     """
     cells = results.of(*group, method)
-    read = _scores if benchmark == "mtbench" else _correct
+    read = _correct if benchmark in BENCHMARKS else _scores
     columns = [read(entry, benchmark) for entry in cells]
     task, cluster, stratum, _ = columns[0]
     if any(not np.array_equal(cluster, other) for _, other, _, _ in columns):
@@ -81,18 +83,21 @@ def _correct(entry: CellResults, benchmark: str) -> Columns:
     )
 
 
-def _scores(entry: CellResults, _: str) -> Columns:
-    """One task, as MT-Bench's overall score is a plain mean; a question's two turns cluster."""
-    rows = sorted(entry.judgments, key=lambda row: (row["question_id"], row["turn"]))
-    keys = [(row["question_id"], row["turn"]) for row in rows]
+def _scores(entry: CellResults, benchmark: str) -> Columns:
+    """One task, as MT-Bench's overall score is a plain mean; a question's two turns cluster.
+
+    A turn that was judged several times has the median of its ratings.
+    """
+    judgments = entry.judged_by(benchmark.partition("/")[2]).judgments
+    keys = [(row["question_id"], row["turn"], row.get("judging", 0)) for row in judgments]
     if len(set(keys)) != len(keys):
         raise OwloreError(f"{entry.cell.path}: judgments.jsonl: a turn is judged twice")
-    values = np.array([row["score"] for row in rows], dtype=float)
+    turns = by_turn(judgments)
     return (
-        np.full(len(rows), "mtbench"),
-        np.array([question for question, _ in keys]),
-        np.zeros(len(rows), dtype=int),
-        np.where(values < 0, np.nan, values),
+        np.full(len(turns), "mtbench"),
+        np.array([question for question, _ in turns]),
+        np.zeros(len(turns), dtype=int),
+        np.array([np.nan if score is None else score for score in turns.values()], dtype=float),
     )
 
 
@@ -249,10 +254,10 @@ def _mean(one: Answers, task: str | None) -> float:
     return float(np.mean([part.mean() for part in parts])) if all(map(len, parts)) else -np.inf
 
 
-def judged(results: Results, group: Group) -> bool:
+def judged(results: Results, group: Group, judge: str = "") -> bool:
     """Whether a real judge graded MT-Bench, not a model too small for it (a plumbing check)."""
     return all(
-        entry.benchmarks["mtbench"]["comparable"]
+        entry.judged_by(judge).scores["comparable"]
         for entry in results.cells
         if (entry.cell.track, entry.cell.model) == group
     )

@@ -8,6 +8,7 @@ changes a result is a key here; threads, memory and GPUs belong to the Snakemake
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -128,18 +129,42 @@ class Benchmark(Strict):
     data_dir: str | None = Field(None, description="local copies of the data sets, no hub")
 
 
+# Keys of a judge that say how it is asked, not what: they change no result.
+TRANSPORT = ("concurrency", "timeout_s", "max_requests", "max_tokens")
+
+
 class Judge(Strict):
-    """Who grades the MT-Bench answers."""
+    """Who grades the MT-Bench answers. Beyond provider and model all keys are for `openai`."""
 
     provider: Literal["transformers", "openai"]
     model: str = Field(description="base (the cell's base model), a folder, or an API model name")
     base_url: str | None = None
     api_key_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+    judgings: Annotated[int, Field(ge=1, le=99)] = Field(
+        1, description="how often each turn is judged; its score is the median"
+    )
+    answer_tokens: PositiveInt = Field(2048, description="longest judgment; 2,048 is FastChat's")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(4, description="requests at a time")
+    timeout_s: float = Field(300.0, gt=0, description="seconds to wait for one reply")
+    max_requests: PositiveInt | None = Field(
+        None, description="most HTTP requests for one judged model, retries and reruns included"
+    )
+    max_tokens: PositiveInt | None = Field(
+        None, description="most tokens for one judged model, prompts and judgments together"
+    )
 
     @model_validator(mode="after")
     def endpoint(self) -> "Judge":
-        if self.provider == "openai" and self.base_url is None:
-            raise ValueError("base_url is needed with provider: openai")
+        if self.provider == "openai":
+            if self.base_url is None:
+                raise ValueError("base_url is needed with provider: openai")
+            if "@" in urlsplit(self.base_url).netloc:  # it would be in every file that names it
+                raise ValueError("base_url holds a name or key: name its variable in api_key_env")
+            return self
+        given = {**self.model_dump(), "provider": None, "model": None}
+        for name, field in type(self).model_fields.items():
+            if given[name] is not None and given[name] != field.default:
+                raise ValueError(f"{name} is for provider: openai; a local judge is deterministic")
         return self
 
 
@@ -148,10 +173,18 @@ class MTBench(Strict):
 
     questions: Annotated[int, Field(ge=1, le=80)] = 80
     max_new_tokens: PositiveInt = 1024
-    batch_size: PositiveInt = 8
+    batch_size: PositiveInt = Field(16, description="questions answered at a time")
     seed: int = 0
     reference_set: Literal["gpt-4", "gpt-4-0125-preview"] = "gpt-4"
-    judge: Judge
+    judge: Judge = Field(description="the headline: its scores are in mtbench.json")
+    further_judges: dict[Name, Judge] = Field(
+        default_factory=dict, description="more judges of the same answers, in mtbench/<name>/"
+    )
+
+    @property
+    def judges(self) -> dict[str, Judge]:
+        """All judges by name, the headline first; its name is empty."""
+        return {"": self.judge, **self.further_judges}
 
 
 class Track(Strict):
@@ -167,6 +200,12 @@ class Track(Strict):
     def benchmarks(self) -> list[str]:
         """Names of the benchmarks this track is scored on, in table order."""
         return [name for name in (*BENCHMARKS, "mtbench") if getattr(self, name) is not None]
+
+    @property
+    def score_files(self) -> list[str]:
+        """Names of a cell's score files without .json: the benchmarks, then the further judges."""
+        further = self.mtbench.further_judges if self.mtbench is not None else ()
+        return [*self.benchmarks, *(f"mtbench/{name}/mtbench" for name in further)]
 
 
 class Comparison(Strict):

@@ -11,7 +11,6 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterator
-from statistics import fmean
 from typing import Any
 
 import fastchat.llm_judge.common as common
@@ -19,10 +18,10 @@ from fastchat.conversation import get_conv_template
 from fastchat.llm_judge.gen_judgment import make_judge_single, make_match_single
 
 from owlore.errors import BadInput
+from owlore.ratings import FAILED
 
 REBOUND = ("OPENAI_MODEL_LIST", "get_conversation_template", "chat_completion_openai")
 RATINGS = range(1, 11)
-FAILED = -1  # FastChat's score of a judgment it cannot read
 
 Row = dict[str, Any]
 _lock = threading.Lock()  # the rebound names belong to the whole process
@@ -136,34 +135,6 @@ def row(match: Any, judgment: str) -> Row:
     if not RATINGS[0] <= played["score"] <= RATINGS[-1]:
         played["score"] = FAILED
     return {**played, "judge": list(played["judge"])}
-
-
-def summarise(rows: list[Row], questions: list[Row]) -> Row:
-    """Average the judgments as FastChat's show_result does, and by category.
-
-    Returns:
-        overall, turn_1, turn_2, categories: mean ratings (1 to 10) of the judgments that could be
-        read, None where there are none; n: all judgments; failed: those that could not be read,
-        which FastChat leaves out in silence; questions.
-    """
-    category = {row["question_id"]: row["category"] for row in questions}
-    scored = [row for row in rows if row["score"] != FAILED]
-
-    def mean(picked: list[Row]) -> float | None:
-        return round(fmean(row["score"] for row in picked), 6) if picked else None
-
-    return {
-        "overall": mean(scored),
-        "turn_1": mean([row for row in scored if row["turn"] == 1]),
-        "turn_2": mean([row for row in scored if row["turn"] == 2]),
-        "categories": {
-            name: mean([row for row in scored if category[row["question_id"]] == name])
-            for name in dict.fromkeys(category.values())
-        },
-        "n": len(rows),
-        "failed": len(rows) - len(scored),
-        "questions": len(questions),
-    }
 
 
 def _play(match: Any, transport: Callable[..., str]) -> Row:

@@ -1,43 +1,55 @@
 """MT-Bench judging: FastChat's single-answer grading of both turns, and the scores of a cell.
 
-Two judges. `openai` asks any OpenAI-compatible endpoint, as MT-Bench means it. `transformers` needs
-no endpoint: it takes the rating a local model expects, which exercises the whole path and is
-deterministic, but is NOT an MT-Bench score; its results say so (`comparable: false`).
+Two kinds of judge. `openai` asks any OpenAI-compatible endpoint, as MT-Bench means it (see
+`owlore.endpoint`). `transformers` needs no endpoint: it takes the rating a local model expects
+(`owlore.rating_model`), which is NOT an MT-Bench score; its results say so (`comparable: false`).
 
-Each judgment is stored as it arrives; a rerun asks only for those that are missing.
+Each judgment is on disk before the next is asked, in a journal beside the output. Of an endpoint
+the journal stays: no recorded judgment is asked again, whatever made the rule run anew. Remove
+`judgments.journal.jsonl` to have everything judged again.
 
 Run as: `owlore judge --questions question.jsonl --prompts judge_prompts.jsonl
 --references reference_answer --answers answers.jsonl --judge JUDGE.yaml --output judgments.jsonl`
 """
 
-import json
-import os
+import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import openai
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from owlore import fastchat, provenance
 from owlore.config import Judge, MTBench
-from owlore.errors import BadInput, OwloreError
+from owlore.endpoint import Ledger, estimated_tokens, open_endpoint, request_key
+from owlore.errors import BadInput
 from owlore.files import read_jsonl, sha256_file, write_json, write_jsonl
-from owlore.models import load, load_tokenizer
-from owlore.mtbench import encode, read_questions, window
-from owlore.progress import Progress
+from owlore.journal import Journal
+from owlore.mtbench import read_questions
+from owlore.progress import Progress, line
+from owlore.rating_model import open_model
+from owlore.ratings import FAILED, summarise
 
-PREFIX = "Rating: [["
-MAX_PROMPT_TOKENS = 1536  # of the local judge: a longer prompt loses its beginning
 ATTEMPTS = 3  # how often an endpoint is asked for a rating that can be read
-RETRIES = 10  # of one request: the client waits 0.5, 1, 2, 4, 8, 8 … seconds or as it is told to
-TIMEOUT = 300.0  # seconds for one request
 
 Row = dict[str, Any]
-Ask = Callable[[Row], tuple[str, Row]]  # what fastchat.request returns → judgment, more columns
+
+
+@dataclass
+class Job:
+    """One judgment to be made; `attempts` counts the replies without a readable rating."""
+
+    match: Any
+    judging: int
+    request: Row  # what fastchat.request returns
+    key: str
+    attempts: int = 0
+
+
+Ask = Callable[[Job], tuple[str, Row]]  # judgment, more columns
 
 
 def judge(
@@ -56,21 +68,26 @@ def judge(
 ) -> None:
     """Have the answers judged; write FastChat's rows to `output` and the averages to `scores`.
 
+    Beside FastChat's columns a row has judging (which of the judge's `judgings`, from 0), attempts
+    and request_sha256, the identity by which a rerun knows it.
+
     Args:
         questions: FastChat's question.jsonl.
         prompts: FastChat's judge_prompts.jsonl.
         references: folder with `<spec.reference_set>.jsonl`, or such a file itself.
         answers: answers.jsonl of one model.
-        output: judgments.jsonl; `<output>.partial.jsonl` holds them while the judging lasts.
+        output: judgments.jsonl; `judgments.journal.jsonl` beside it holds each as it comes, and
+            `judgments.requests.jsonl` what was sent to an endpoint.
         judge: who judges.
         spec: which questions were chosen, and the reference set.
         base_model: checkpoint that `model: base` stands for.
         weights_sha256: hash of the weights that gave the answers.
-        scores: mtbench.json, see `fastchat.summarise`.
+        scores: mtbench.json, see `ratings.summarise`.
         device: where a local judge runs.
 
     Raises:
-        BadInput: a file, an answer, the key or the endpoint is not what it should be.
+        BadInput: a file, an answer, the key or the endpoint is not what it should be, or a cap of
+            the judge is reached; what it judged so far is kept.
         OwloreError: the endpoint failed for good; what it judged so far is kept.
     """
     started, clock = provenance.now(), time.monotonic()
@@ -85,30 +102,36 @@ def judge(
         raise BadInput(f"{answers}: model_id: {', '.join(names)}: answers of one model expected")
     wordings = {str(row.get("name")): row for row in read_jsonl(prompts)}
 
-    judge_name, ask, attempts = _open(judge, base_model, device)
+    local = judge.provider == "transformers"
+    folder = _local_folder(judge, base_model) if local else None
+    judge_name = folder.absolute().name if folder is not None else judge.model
     matches = fastchat.matches(
         chosen, found, shown, wordings, model_id=names[0], judge_model=judge_name
     )
-    partial = output.with_name(output.name + ".partial.jsonl")
-    rows = _play(matches, ask, attempts, partial)
+    jobs = list(_jobs(matches, judge))
+    journal = output.with_name(f"{output.stem}.journal.jsonl")
+    if folder is not None:
+        rows, requests = _judge_locally(jobs, folder, device, journal), None
+    else:
+        rows, requests = _judge_by_endpoint(jobs, judge, journal)
     write_jsonl(output, rows)
-    local = judge.provider == "transformers"
-    label = f"plumbing check: expected rating of {judge_name}, not an MT-Bench score"
+    plumbing = f"plumbing check: expected rating of {judge_name}, not an MT-Bench score"
     write_json(
         scores,
         {
             "judge": {
                 "provider": judge.provider,
                 "model": judge_name,
-                "label": label if local else f"MT-Bench, judge {judge_name}",
+                "label": plumbing if local else f"MT-Bench, judge {judge_name}",
             },
             "comparable": not local,
             "weights_sha256": weights_sha256,
             "reference_set": references.stem,
             "prompt_version": "single-v1",
             "prompts_sha256": sha256_file(prompts),
-            "date": started[:10],
-            **fastchat.summarise(rows, chosen),
+            "date": _dates(rows),
+            **summarise(rows, chosen),
+            "requests": requests,
             "truncated_prompts": sum(row.get("truncated_tokens", 0) > 0 for row in rows),
             "truncated_answers": sum(
                 any(row.get("truncated_tokens", ())) for row in found.values()
@@ -121,158 +144,156 @@ def judge(
             "git": provenance.git_state(),
         },
     )
-    partial.unlink(missing_ok=True)
-    failed = sum(row["score"] == fastchat.FAILED for row in rows)
-    print(f"judged {names[0]}: {len(rows)} judgments by {judge_name}, {failed} failed: {scores}")
+    if local:  # deterministic and free: nothing is lost by judging again
+        journal.unlink(missing_ok=True)
+    failed = sum(row["score"] == FAILED for row in rows)
+    line(f"judged {names[0]}: {len(rows)} judgments by {judge_name}, {failed} failed: {scores}")
 
 
-@torch.inference_mode()
-def rating_logprobs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
-) -> tuple[torch.Tensor, int]:
-    """Return the log probability of each rating's text, "1]]" to "10]]", after `PREFIX`.
-
-    The ten whole texts are tokenised, so that any tokeniser's cut is right ("10" one token or two,
-    "]]" with a digit or alone). The tokens they share are read once.
-
-    Returns:
-        float64 tensor (10,), and the number of tokens cut off the prompt's beginning.
-    """
-    endings = tuple(f"{PREFIX}{rating}]]" for rating in fastchat.RATINGS)
-    texts = encode(tokenizer, messages, endings)
-    columns = enumerate(zip(*texts, strict=False))
-    shared = next(place for place, column in columns if len(set(column)) > 1)
-    tails = [text[shared:] for text in texts]
-    longest = max(map(len, tails))
-    limit = min(MAX_PROMPT_TOKENS, window(model, longest) or MAX_PROMPT_TOKENS)
-    cut = max(0, shared - limit)
-
-    prompt = torch.tensor([texts[0][cut:shared]], device=model.device)
-    output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
-    first = output.logits[0, -1].double().log_softmax(-1)
-    total = first[[tail[0] for tail in tails]]
-    # The ten tails lie behind each other in one row; each sees the prompt and itself.
-    tokens = [token for tail in tails for token in tail[:-1]]
-    if not tokens:
-        return total.cpu(), cut
-    places = torch.tensor([place for tail in tails for place in range(len(tail) - 1)])
-    owners = torch.tensor([owner for owner, tail in enumerate(tails) for _ in tail[:-1]])
-    hidden = (owners[:, None] != owners) | (places[:, None] < places)
-    mask = torch.zeros(len(tokens), shared - cut + len(tokens), dtype=model.dtype)
-    mask[:, shared - cut :].masked_fill_(hidden, torch.finfo(model.dtype).min)
-    later = model(
-        input_ids=torch.tensor([tokens], device=model.device),
-        attention_mask=mask[None, None].to(model.device),
-        position_ids=(shared - cut + places)[None].to(model.device),
-        past_key_values=output.past_key_values,
-    ).logits[0]
-    following = torch.tensor([token for tail in tails for token in tail[1:]], device=model.device)
-    steps = later.double().log_softmax(-1).gather(1, following[:, None])[:, 0]
-    total = total.index_add(0, owners.to(model.device), steps)
-    return total.cpu(), cut
+def _jobs(matches: list[Any], judge: Judge) -> Iterator[Job]:
+    for judging in range(judge.judgings):
+        for match in matches:
+            request = {**fastchat.request(match), "max_tokens": judge.answer_tokens}
+            row = fastchat.row(match, "")
+            which = (row["model"], row["question_id"], row["turn"], judging)
+            yield Job(match, judging, request, request_key(judge, request, *which))
 
 
-def _open(judge: Judge, base_model: Path | None, device: str) -> tuple[str, Ask, int]:
-    """Return the judge's name, how to ask it, and how often to ask for a readable rating."""
-    if judge.provider == "openai":
-        return judge.model, _endpoint(judge), ATTEMPTS
+def _local_folder(judge: Judge, base_model: Path | None) -> Path:
     folder = base_model if judge.model == "base" else Path(judge.model)
     if folder is None:
         raise BadInput("judge.model: base: the base model's folder (--base-model) is needed")
-    tokenizer = load_tokenizer(folder)
-    model = load(folder)
-    model.to(device).eval()  # type: ignore[arg-type]
-    name = folder.absolute().name
+    return folder
 
-    def ask(request: Row) -> tuple[str, Row]:
-        logprobs, cut = rating_logprobs(model, tokenizer, request["messages"])
-        ratings = torch.tensor(list(fastchat.RATINGS), dtype=torch.float64)
-        expected = float((logprobs.softmax(0) * ratings).sum())
-        text = (
-            f"Mean of the ratings 1 to 10, weighted by the probability that {name} gives them as "
-            f"its next words ({logprobs.exp().sum():.3g} together). {PREFIX}{expected:.4f}]]"
+
+def _judge_locally(jobs: list[Job], folder: Path, device: str, path: Path) -> list[Row]:
+    rate = open_model(folder, device)
+    with Journal(path) as journal:
+        return _play(jobs, lambda job: rate(job.request), journal, attempts=1)
+
+
+def _judge_by_endpoint(jobs: list[Job], judge: Judge, path: Path) -> tuple[list[Row], Row]:
+    """Return the rows, and what was sent for them in this run and those before."""
+    log = path.with_name(path.name.replace(".journal.", ".requests."))
+    with Journal(path) as journal, Journal(log) as requests:
+        recorded = {row["request_sha256"] for row in journal.rows}
+        missing = [job for job in jobs if job.key not in recorded]
+        ledger = Ledger(requests, judge)
+        ask = open_endpoint(judge, ledger, {job.key: job.request for job in missing})
+        _announce(judge, missing, len(jobs), ledger, ledger.resume(recorded))
+        rows = _play(
+            jobs,
+            lambda job: (ask(job.key), {}),
+            journal,
+            attempts=ATTEMPTS,
+            concurrency=judge.concurrency,
+            stop=ledger.stop,
         )
-        return text, {"truncated_tokens": cut}
+        return rows, {
+            "sent": ledger.sent,
+            "prompt_tokens": ledger.prompt_tokens,
+            "completion_tokens": ledger.completion_tokens,
+            "unreadable_asked_again": sum(row["attempts"] - 1 for row in rows),
+            "repeated_after_a_kill": ledger.repeated,
+        }
 
-    return name, ask, 1
 
+def _announce(judge: Judge, missing: list[Job], total: int, ledger: Ledger, lost: int) -> None:
+    """Say what is going to be asked and what it may cost.
 
-def _endpoint(judge: Judge) -> Ask:
-    """Return how to ask an OpenAI-compatible endpoint; it never logs the key."""
-    address = urlsplit(judge.base_url or "")
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise BadInput(f"judge.base_url: {judge.base_url}: allowed: http://… or https://…")
-    key = "none"  # given in any case, or the client would send OPENAI_API_KEY to any endpoint
-    if judge.api_key_env is not None:
-        key = os.environ.get(judge.api_key_env, "").strip()
-        if not key:
-            raise BadInput(f"judge.api_key_env: the variable {judge.api_key_env} is not set")
-    client = openai.OpenAI(
-        base_url=judge.base_url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT
+    Raises:
+        BadInput: a cap of the judge is too low for it.
+    """
+    guesses = [estimated_tokens(job.request) for job in missing]
+    prompts, replies = (sum(guess[place] for guess in guesses) for place in (0, 1))
+    line(
+        f"judge {judge.model}: {len(missing)} of {total} judgments to ask, estimate: "
+        f"{len(missing):,} requests, {prompts:,} prompt tokens and at most {replies:,} tokens of "
+        f"judgments; so far {ledger.sent:,} requests and {ledger.tokens:,} tokens"
+        + (f"; {lost} requests of a killed run may be asked twice" if lost else "")
+        + f"; max_requests {judge.max_requests or 'none'}, max_tokens {judge.max_tokens or 'none'}"
     )
-
-    def ask(request: Row) -> tuple[str, Row]:
-        try:
-            reply = client.chat.completions.create(model=judge.model, n=1, **request)
-        except openai.OpenAIError as error:
-            status = getattr(error, "status_code", 500)
-            final = 400 <= status < 500 and status not in (408, 409, 429)
-            message = " ".join(str(error).replace(key, "***").split())[:300]
-            raise (BadInput if final else OwloreError)(
-                f"judge: {judge.model}: {message} (judgments so far are kept, run it again)"
-            ) from None  # the cause may hold the request's headers
-        choices = getattr(reply, "choices", None)
-        if choices is None:
-            raise BadInput(f"judge.base_url: {address.hostname}: no chat completion came back")
-        text = (choices[0].message.content or "") if choices else ""
-        return text.encode("utf-8", "replace").decode("utf-8"), {}
-
-    return ask
-
-
-def _play(matches: list[Any], ask: Ask, attempts: int, partial: Path) -> list[Row]:
-    """Judge what `partial` does not hold yet, storing each judgment before the next is asked."""
-    stored = {_identity(row): row for row in _stored(partial)}
-    rows = [stored.get(_identity(fastchat.row(match, ""))) for match in matches]
-    missing = [place for place, row in enumerate(rows) if row is None]
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open(partial, "a", encoding="utf-8") as stream,
-        Progress(
-            total=len(rows), initial=len(rows) - len(missing), desc="judge", unit="match"
-        ) as bar,
+    for cap, used, needed, what in (
+        ("max_requests", ledger.sent, len(missing), "requests"),
+        ("max_tokens", ledger.tokens, prompts, "tokens of prompts"),
     ):
-        for place in missing:
-            rows[place] = row = _judgment(matches[place], ask, attempts)
-            stream.write(json.dumps(row) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        allowed = getattr(judge, cap)
+        if allowed is not None and missing and used + needed > allowed:
+            raise BadInput(
+                f"judge.{cap}: {allowed}: the judgments that are missing need at least {needed} "
+                f"{what}, and {used} are used already: raise it, or ask fewer questions"
+            )
+
+
+def _play(
+    jobs: list[Job],
+    ask: Ask,
+    journal: Journal,
+    *,
+    attempts: int,
+    concurrency: int = 1,
+    stop: Callable[[str], None] = lambda _: None,
+) -> list[Row]:
+    """Make the judgments that the journal does not hold, storing each as it comes."""
+    rows = {row["request_sha256"]: row for row in journal.rows}
+    missing = deque(job for job in jobs if job.key not in rows)
+    done = len(jobs) - len(missing)
+    replies = _replies(missing, ask, concurrency, stop)
+    with (
+        Progress(total=len(jobs), initial=done, desc="judge", unit="match") as bar,
+        contextlib.closing(replies),
+    ):
+        for job, text, columns in replies:
+            row = fastchat.row(job.match, text)
+            job.attempts += 1
+            if row["score"] == FAILED and job.attempts < attempts:
+                missing.appendleft(job)
+                continue
+            row |= {"judging": job.judging, "attempts": job.attempts, "request_sha256": job.key}
+            journal.append(row | columns)
+            rows[job.key] = row | columns
             bar.update()
-    return [row for row in rows if row is not None]
+    return [rows[job.key] for job in jobs]
 
 
-def _judgment(match: Any, ask: Ask, attempts: int) -> Row:
-    request = fastchat.request(match)
-    for _ in range(attempts):
-        text, columns = ask(request)
-        row = fastchat.row(match, text)
-        if row["score"] != fastchat.FAILED:
-            break
-    return {**row, **columns}
+def _replies(
+    jobs: deque[Job], ask: Ask, concurrency: int, stop: Callable[[str], None]
+) -> Generator[tuple[Job, str, Row]]:
+    """Ask `jobs`, which may grow meanwhile; yield each with its reply, in the order of arrival.
+
+    After an error nothing more is asked; replies under way are still yielded, then it is raised.
+    """
+    if concurrency == 1:
+        while jobs:
+            job = jobs.popleft()
+            yield job, *ask(job)
+        return
+    broken: BaseException | None = None
+    running: dict[Future[tuple[str, Row]], Job] = {}
+    with ThreadPoolExecutor(concurrency) as pool:
+        try:
+            while running or (jobs and broken is None):
+                while jobs and broken is None and len(running) < concurrency:
+                    job = jobs.popleft()
+                    running[pool.submit(ask, job)] = job
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job, error = running.pop(future), future.exception()
+                    if error is None:
+                        yield job, *future.result()
+                    elif broken is None:
+                        broken = error
+                        stop("stopped after an error")
+        finally:
+            stop("stopped")  # no retry may leave any more
+    if broken is not None:
+        raise broken
 
 
-def _stored(partial: Path) -> list[Row]:
-    """Read the judgments of a broken run; a line that was cut short while written is dropped."""
-    if not partial.exists():
-        return []
-    whole = partial.read_bytes().rfind(b"\n") + 1
-    os.truncate(partial, whole)
-    return read_jsonl(partial)
-
-
-def _identity(row: Row) -> tuple[Any, ...]:
-    """What a stored judgment must share with a match to stand for it: the answers are in it."""
-    return (row["question_id"], row["turn"], *row["judge"], row["user_prompt"])
+def _dates(rows: list[Row]) -> str:
+    """The day of the judgments in UTC, or the first and the last."""
+    stamps = [row["tstamp"] for row in rows]
+    days = [datetime.fromtimestamp(stamp, UTC).date() for stamp in (min(stamps), max(stamps))]
+    return " to ".join(dict.fromkeys(map(str, days)))
 
 
 def _by_question(path: Path, questions: list[Row]) -> dict[int, Row]:

@@ -112,12 +112,14 @@ def trace(results: Results, table: Table, entry: CellResults) -> Iterator[Step]:
     recorded = _recorded(results)
     root, finetune = results.root, entry.finetune
     wanted = _benchmarks(results, table, entry)
+    folder = root / entry.cell.path
     for path in _files(results, entry):
-        if path.parent == root / entry.cell.path and path.stem in wanted:
+        place = path.relative_to(folder)
+        if len(place.parts) == 1 and place.stem in wanted:
             yield _checked("scores", path, root, recorded)
-        elif path.stem in wanted or (path.parent.name == "mtbench" and "mtbench" in wanted):
+        elif place.stem in wanted or place.parts[0] in wanted:
             yield _checked("questions", path, root, recorded)
-    for path in (root / entry.cell.path / name for name in ("finetune.json", "history.jsonl")):
+    for path in (folder / name for name in ("finetune.json", "history.jsonl")):
         if path.exists() or path.name == "finetune.json":
             yield _checked("training", path, root, recorded)
     if table.name == "memory":
@@ -157,9 +159,9 @@ def _texts(table: Table, row: list[Value]) -> list[str]:
 
 def _benchmarks(results: Results, table: Table, entry: CellResults) -> set[str]:
     """Which benchmarks of a cell a table is about: its own, none, or all."""
-    known = {*BENCHMARKS, "mtbench"}
-    if table.name in known:
-        return {table.name}
+    for name in (*BENCHMARKS, "mtbench"):
+        if table.name in (name, f"{name}_differences"):
+            return {name}
     if table.name in ("efficiency", "memory", "contamination"):
         return set()
     return set(results.study.tracks[entry.cell.track].benchmarks)

@@ -24,13 +24,14 @@ CURVE_POINTS = 1000  # a longer curve is thinned: a chart shows fewer, history.j
 
 def cell_files(study: Study, root: Path, cell: Cell) -> list[Path]:
     """Return the result files that the cell must have, finetune.json first."""
-    stages = ["finetune", *study.tracks[cell.track].benchmarks]
+    stages = ["finetune", *study.tracks[cell.track].score_files]
     return [root / cell.path / f"{stage}.json" for stage in stages]
 
 
 def study_files(root: Path) -> list[Path]:
     """Return the files that the study's own run must have."""
-    return [root / "study.json", root / "manifest.json", root / "report" / "index.html"]
+    pages = [root / "report" / name for name in ("index.html", "answers.html")]
+    return [root / "study.json", root / "manifest.json", *pages]
 
 
 def cell_run(study: Study, root: Path, cell: Cell) -> Run:
@@ -40,7 +41,8 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
         BadInput: a result file is missing or is not JSON.
     """
     files = cell_files(study, root, cell)
-    results = {path.stem: read_json(path) for path in files}
+    names = ["finetune", *study.tracks[cell.track].score_files]
+    results = {name: read_json(path) for name, path in zip(names, files, strict=True)}
     finetune = results["finetune"]
     identity = {"method": cell.method, "model": cell.model, "track": cell.track, "seed": cell.seed}
     shared: dict[str, Any] = {
@@ -61,9 +63,13 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
             files=(("", files[0]), ("", history)),
             **shared,
         )
-    for path in files[1:]:
-        scored = _lm_eval_run if path.stem in BENCHMARKS else _mtbench_run
-        children[path.stem] = scored(root, title, results[path.stem], path, identity)
+    for name, path in zip(names[1:], files[1:], strict=True):
+        if name in BENCHMARKS:
+            children[name] = _lm_eval_run(root, title, results[name], path, identity)
+        else:
+            answers = root / cell.path / "mtbench" / "answers.jsonl"
+            shown = name.removesuffix("/mtbench")  # "mtbench", or "mtbench/<further judge>"
+            children[shown] = _mtbench_run(root, title, results[name], path, identity, answers)
     note = f"Curves, scores per task and answers are in the child runs: {', '.join(children)}."
     if "mtbench" in results:
         note += f"\n\nMT-Bench: {results['mtbench']['judge']['label']}."
@@ -77,10 +83,15 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
             f"{name}_{HEADLINES[name]}": results[name][HEADLINES[name]]
             for name in results.keys() & HEADLINES.keys()
         },
-        files=tuple(("", path) for path in files),
+        files=tuple((_folder(name), path) for name, path in zip(names, files, strict=True)),
         children=children,
         **shared,
     )
+
+
+def _folder(name: str) -> str:
+    """Where a score file lies among the artifacts: a further judge's in a folder of its own."""
+    return name.rpartition("/")[0]
 
 
 def study_run(study: Study, root: Path) -> Run:
@@ -169,16 +180,25 @@ def _lm_eval_run(
 
 
 def _mtbench_run(
-    root: Path, title: str, result: dict[str, Any], path: Path, identity: dict[str, Any]
+    root: Path,
+    title: str,
+    result: dict[str, Any],
+    path: Path,
+    identity: dict[str, Any],
+    answers: Path,
 ) -> Run:
-    answers, judgments = (path.parent / "mtbench" / f"{n}.jsonl" for n in ("answers", "judgments"))
+    """The run of one judge: of the headline, beside whose scores the answers lie, or a further."""
+    further = path.parent == answers.parent / path.parent.name
+    judge = f" by {path.parent.name}" if further else ""
+    judgments = (path.parent if further else answers.parent) / "judgments.jsonl"
     questions = root / "questions" / "mtbench" / "question.jsonl"
     page = _answers_page(read_jsonl(questions), read_jsonl(answers), read_jsonl(judgments))
-    params = _pick(result, ("reference_set", "prompt_version", "questions", "max_new_tokens", "n"))
-    names = ("overall", "turn_1", "turn_2", "failed", "seconds")
-    metrics = _pick(result, names) | result["categories"]
+    names = ("reference_set", "prompt_version", "prompts_sha256", "questions", "max_new_tokens")
+    params = _pick(result, (*names, "n", "judgings"))
+    counted = ("overall", "turn_1", "turn_2", "failed", "unrated", "judgings_sd", "seconds")
+    metrics = _pick(result, counted) | result["categories"]
     return Run(
-        name=f"mtbench: {title}",
+        name=f"mtbench{judge}: {title}",
         times=_times(result),
         params=identity | params | flattened({"judge": result["judge"]}),
         metrics={f"mtbench/{name}": value for name, value in metrics.items()},
@@ -244,14 +264,18 @@ def _answers_page(
 ) -> str:
     """A page with each turn's question and answer beside the judgment and its score."""
     known = {question["question_id"]: question for question in questions}
-    judged = {(row["question_id"], row["turn"]): row for row in judgments}
+    judged: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in judgments:
+        judged.setdefault((row["question_id"], row["turn"]), []).append(row)
     lines = []
     for answer in answers:
         question = known[answer["question_id"]]
         for turn, text in enumerate(answer["choices"][0]["turns"], start=1):
-            row = judged.get((answer["question_id"], turn), {"judgment": "", "score": ""})
+            rows = judged.get((answer["question_id"], turn), [])
+            words = "\n\n".join(row["judgment"] for row in rows)
+            scores = ", ".join(str(row["score"]) for row in rows)
             head = f"{question['question_id']}.{turn} {question['category']}"
-            cells = (head, question["turns"][turn - 1], text, row["judgment"], str(row["score"]))
+            cells = (head, question["turns"][turn - 1], text, words, scores)
             lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     header = "".join(
         f"<th>{name}</th>" for name in ("turn", "question", "answer", "judgment", "score")

@@ -1,8 +1,7 @@
 """MT-Bench answers: two turns a question, batched, in FastChat's row schema.
 
-The decoding loop is our own because each answer draws from its own random generator, seeded by
-(seed, question, turn): batch size and order change no sampled answer. FastChat's loop asks one
-question at a time and needs a GPU. Prompts are padded on the left.
+Each answer draws from its own random generator, seeded by (seed, question, turn): batch size, order
+and resume change no sampled answer. FastChat's loop asks one question at a time and needs a GPU.
 
 Run as: `owlore answer --model DIR --questions question.jsonl --output answers.jsonl`
 """
@@ -16,10 +15,12 @@ import jinja2
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from owlore import fastchat
+from owlore import fastchat, provenance
 from owlore.config import MTBench
+from owlore.decoding import generate
 from owlore.errors import BadInput
-from owlore.files import read_jsonl, sha256_text, write_jsonl
+from owlore.files import canonical_json, read_jsonl, sha256_text, write_jsonl
+from owlore.journal import Journal
 from owlore.models import DTYPES, load, load_tokenizer, merged, positions
 from owlore.progress import Progress
 
@@ -35,10 +36,14 @@ def answer(
     *,
     spec: MTBench,
     model_id: str,
+    weights_sha256: str = "",
     device: str = "cpu",
     dtype: str = "float32",
 ) -> None:
     """Answer the chosen MT-Bench questions and write them in the questions' order.
+
+    Questions of like length share a batch: less padding. Each finished batch is on disk at once, in
+    `<output stem>.partial.jsonl`, so that a killed run goes on behind it.
 
     Rows are FastChat's (question_id, answer_id, model_id, choices, tstamp) plus prompt_format
     ("chat_template" or "alpaca"), truncated_tokens and new_tokens, the last two one number a turn.
@@ -50,6 +55,7 @@ def answer(
         output: answers.jsonl.
         spec: how many questions, how many tokens, batch size and seed.
         model_id: the name FastChat's tools show.
+        weights_sha256: hash of the weights: a partial file of others is not gone on with.
         device: where to run, such as "cpu" or "cuda".
         dtype: "float32" or "bfloat16".
 
@@ -68,15 +74,38 @@ def answer(
     model.to(device).eval()  # type: ignore[arg-type]
     room = window(model, spec.max_new_tokens)
 
-    done: list[Row] = []
-    batches = [rows[at : at + spec.batch_size] for at in range(0, len(rows), spec.batch_size)]
-    steps = len(batches) * 2 * spec.max_new_tokens
-    with Progress(total=steps, desc=f"answer {model_id}", unit="step") as bar:
-        for batch in batches:
-            done += _answer_batch(model, tokenizer, batch, room, spec, model_id, bar)
-    write_jsonl(output, done)
-    cut = sum(any(row["truncated_tokens"]) for row in done)
+    settings = spec.model_dump(exclude={"judge", "further_judges", "reference_set"})
+    decides = [weights_sha256, settings, rows, model_id, device, dtype, provenance.versions()]
+    identity = {"answers_of": sha256_text(canonical_json(decides))}
+    by_length = sorted(rows, key=lambda row: sum(map(len, row["turns"])))
+    batches = [by_length[at : at + spec.batch_size] for at in range(0, len(rows), spec.batch_size)]
+    partial = output.with_name(f"{output.stem}.partial.jsonl")
+    with _resumed(partial, identity) as journal:
+        done = {row["question_id"]: row for row in journal.rows[1:]}
+        left = [batch for batch in batches if any(row["question_id"] not in done for row in batch)]
+        steps = len(batches) * 2 * spec.max_new_tokens
+        begun = steps - len(left) * 2 * spec.max_new_tokens
+        with Progress(total=steps, initial=begun, desc=f"answer {model_id}", unit="step") as bar:
+            for batch in left:
+                for row in _answer_batch(model, tokenizer, batch, room, spec, model_id, bar):
+                    if row["question_id"] not in done:
+                        done[row["question_id"]] = row
+                        journal.append(row)
+    write_jsonl(output, [done[row["question_id"]] for row in rows])
+    partial.unlink()
+    cut = sum(any(row["truncated_tokens"]) for row in done.values())
     print(f"answered {len(done)} MT-Bench questions with {model_id} ({cut} prompts cut): {output}")
+
+
+def _resumed(partial: Path, identity: Row) -> Journal:
+    """Open the partial file of a run with this identity; one of another run is begun anew."""
+    journal = Journal(partial)
+    if journal.rows[:1] != [identity]:
+        journal.close()
+        partial.unlink()
+        journal = Journal(partial)
+        journal.append(identity)
+    return journal
 
 
 def read_questions(path: Path, spec: MTBench) -> list[Row]:
@@ -144,79 +173,6 @@ def window(model: PreTrainedModel, new_tokens: int) -> int | None:
     if new_tokens >= limit:
         raise BadInput(f"mtbench.max_new_tokens: {new_tokens}: the model's window is {limit}")
     return limit - new_tokens
-
-
-@torch.inference_mode()
-def generate(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    *,
-    temperatures: list[float],
-    generators: list[torch.Generator],
-    stops: set[int],
-    max_new_tokens: int,
-    bar: Progress | None = None,
-) -> list[list[int]]:
-    """Decode a batch of prompts, each row with its own temperature and generator.
-
-    A row with temperature 0 takes the most likely token. Rows leave the batch at a stop token,
-    which is not returned.
-
-    Args:
-        model: a causal language model.
-        prompts: token ids, a list a row; they are padded on the left.
-        temperatures: one a row.
-        generators: one a row, on the CPU; a row draws once a step from its own.
-        stops: ids of the tokens that end an answer.
-        max_new_tokens: most tokens a row.
-        bar: advanced by one a step.
-
-    Returns:
-        New token ids, a list a row.
-    """
-    device = model.device
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts]).to(device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = None
-    alive = list(range(len(prompts)))
-    found: list[list[int]] = [[] for _ in prompts]
-    for _ in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache, logits = output.past_key_values, output.logits[:, -1].float()
-        if bar is not None:
-            bar.update()
-        kept = []
-        for slot, row in enumerate(alive):
-            token = _draw(logits[slot], temperatures[row], generators[row])
-            if token not in stops:
-                found[row].append(token)
-                kept.append(slot)
-        if not kept:
-            break
-        if len(kept) < len(alive):
-            alive = [alive[slot] for slot in kept]
-            cache.batch_select_indices(torch.tensor(kept, device=device))
-            mask, positions = mask[kept], positions[kept]
-        ids = torch.tensor([found[row][-1:] for row in alive], device=device)
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-        positions = positions[:, -1:] + 1
-    return found
-
-
-def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:
-    if temperature == 0:
-        return int(logits.argmax())
-    weights = torch.softmax(logits.cpu() / temperature, dim=-1)
-    return int(torch.multinomial(weights, 1, generator=generator))
 
 
 def _answer_batch(

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from owlore import lineage
+from owlore.answers_page import write_answers_page
 from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.figures import CAPTIONS
@@ -24,7 +25,7 @@ from owlore.tables import make_tables
 
 
 def write_report(study: Study, root: Path) -> None:
-    """Write `root`/report/index.html.
+    """Write `root`/report/index.html and answers.html, MT-Bench's answers beside the judgments.
 
     Raises:
         BadInput: a result file, the manifest or a figure is missing.
@@ -55,6 +56,7 @@ def write_report(study: Study, root: Path) -> None:
         machine=[(name, _text(value)) for name, value in flattened(manifest).items()],
         limits=limits(results),
     )
+    write_answers_page(results, environment)
     write_text(root / "report" / "index.html", page)
 
 

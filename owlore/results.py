@@ -31,6 +31,14 @@ CORRECT = {
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What one judge made of a cell's MT-Bench answers: mtbench.json and judgments.jsonl."""
+
+    scores: dict[str, Any]
+    judgments: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class CellResults:
     """One cell: the parsed files of its folder (fields as in the design's contract)."""
 
@@ -39,7 +47,12 @@ class CellResults:
     history: list[dict[str, Any]]
     benchmarks: dict[str, dict[str, Any]]
     samples: dict[str, pd.DataFrame]  # one row a question, sorted by (task, doc_id)
-    judgments: list[dict[str, Any]]
+    judgments: list[dict[str, Any]]  # of the headline judge
+    further: dict[str, Judged] = field(default_factory=dict)  # by the judge's name
+
+    def judged_by(self, name: str) -> Judged:
+        """Scores and judgments of one of MT-Bench's judges; the headline's name is empty."""
+        return self.further[name] if name else Judged(self.benchmarks["mtbench"], self.judgments)
 
     @property
     def seed(self) -> int:
@@ -63,6 +76,7 @@ class Results:
     outliers: dict[str, dict[str, Any]]
     memory: dict[str, dict[str, Any]]
     contamination: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mtbench_questions: dict[int, dict[str, Any]] = field(default_factory=dict)  # by question_id
 
     @property
     def groups(self) -> list[tuple[str, str]]:
@@ -104,6 +118,7 @@ def load(study: Study, root: Path) -> Results:
             track: _read(root / "contamination" / f"{track}.json", "contamination")
             for track in study.tracks
         },
+        mtbench_questions=_mtbench_questions(study, root),
     )
     for cell in study.cells():
         needs = study.method(cell.method, cell.track, cell.model).needs_outliers
@@ -130,27 +145,55 @@ def _load_cell(study: Study, root: Path, cell: Cell) -> CellResults:
     for name in track.benchmarks:
         path = folder / f"{name}.json"
         benchmarks[name] = _read(path, name)
-        scored = _field(path, benchmarks[name], "weights_sha256")
-        trained_to = _field(folder / "finetune.json", finetune, "weights_sha256")
-        if scored != trained_to:
-            raise OwloreError(
-                f"{path}: scored on weights {scored[:12]}…, but finetune.json beside it has "
-                f"{trained_to[:12]}…; `snakemake --cores all {path}` scores it again"
-            )
+        _check_weights(path, benchmarks[name], folder / "finetune.json", finetune)
         if name in BENCHMARKS:
             samples[name] = _read_samples(folder / "samples" / f"{name}.parquet", name)
             _check_scores(path, benchmarks[name], samples[name])
-    judgments_file = folder / "mtbench" / "judgments.jsonl"
-    if track.mtbench is not None and not judgments_file.exists():
-        raise _missing(judgments_file, "mtbench")
+    further = {}
+    for name in track.mtbench.further_judges if track.mtbench is not None else ():
+        path = folder / "mtbench" / name / "mtbench.json"
+        scores = _read(path, "mtbench")
+        _check_weights(path, scores, folder / "finetune.json", finetune)
+        further[name] = Judged(scores, _judgments(path.parent))
     return CellResults(
         cell=cell,
         finetune=finetune,
         history=read_jsonl(history_file) if history_file.exists() else [],
         benchmarks=benchmarks,
         samples=samples,
-        judgments=read_jsonl(judgments_file) if track.mtbench is not None else [],
+        judgments=_judgments(folder / "mtbench") if track.mtbench is not None else [],
+        further=further,
     )
+
+
+def _judgments(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "judgments.jsonl"
+    if not path.exists():
+        raise _missing(path, "mtbench")
+    return read_jsonl(path)
+
+
+def _mtbench_questions(study: Study, root: Path) -> dict[int, dict[str, Any]]:
+    """MT-Bench's questions by their ids; none where no track asks them."""
+    if not any(track.mtbench for track in study.tracks.values()):
+        return {}
+    path = root / "questions" / "mtbench" / "question.jsonl"
+    if not path.exists():
+        raise _missing(path, "mtbench")
+    return {row["question_id"]: row for row in read_jsonl(path)}
+
+
+def _check_weights(
+    path: Path, scores: dict[str, Any], trained: Path, finetune: dict[str, Any]
+) -> None:
+    """The scores are those of the weights that finetune.json has."""
+    scored = _field(path, scores, "weights_sha256")
+    trained_to = _field(trained, finetune, "weights_sha256")
+    if scored != trained_to:
+        raise OwloreError(
+            f"{path}: scored on weights {scored[:12]}…, but finetune.json beside it has "
+            f"{trained_to[:12]}…; `snakemake --cores all {path}` scores it again"
+        )
 
 
 def _read_samples(path: Path, target: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from owlore.contamination_table import contamination_table
 from owlore.cost_tables import efficiency_table, memory_table
 from owlore.evidence_tables import claims_table, significance_table
 from owlore.files import write_text
+from owlore.mtbench_differences import mtbench_differences_table
 from owlore.mtbench_table import mtbench_table
 from owlore.results import Results
 from owlore.score_tables import accuracy_table
@@ -30,6 +31,7 @@ def make_tables(results: Results) -> list[Table]:
         accuracy_table(results, "mmlu"),
         accuracy_table(results, "gsm8k"),
         mtbench_table(results),
+        mtbench_differences_table(results),
         contamination_table(results),
         significance_table(results),
         efficiency_table(results),

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_scores import contamination_of, samples_of, summary_of, training_hash, write_mtbench
+from fake_scores import (
+    contamination_of,
+    samples_of,
+    summary_of,
+    training_hash,
+    write_mtbench,
+    write_mtbench_questions,
+)
 
 from owlore.config import Cell, Study
 from owlore.files import sha256_text, write_json, write_jsonl
@@ -48,6 +55,7 @@ def write_fake_results(
     for track in study.tracks:
         value = contamination_of(study, track, questions)
         write_json(root / "contamination" / f"{track}.json", value)
+    write_mtbench_questions(root)
     for place, model in enumerate(study.models):
         _write_outliers(root, model, np.random.default_rng([seed, 1, place]))
         if memory:
@@ -177,7 +185,8 @@ def _write_cell(
                 folder / f"{name}.json", summary_of(name, benchmark, samples, weights) | stamp
             )
     if track.mtbench is not None:
-        write_mtbench(folder, track.mtbench, level, weights, stamp, random)
+        for name, judge in track.mtbench.judges.items():
+            write_mtbench(folder, name, judge, track.mtbench, level, weights, stamp, random)
 
 
 def _history(layered: bool, gamma: int, random: np.random.Generator) -> list[dict[str, Any]]:

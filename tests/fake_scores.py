@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from owlore.config import BENCHMARKS, Benchmark, MTBench, Study
+from owlore.config import BENCHMARKS, Benchmark, Judge, MTBench, Study
 from owlore.files import sha256_text, write_json, write_jsonl
 from owlore.mtbench_table import CATEGORIES
+from owlore.ratings import summarise
 
 
 def samples_of(
@@ -86,18 +87,32 @@ def summary_of(
     }
 
 
+def write_mtbench_questions(root: Path) -> None:
+    rows = [
+        {
+            "question_id": 81 + place,
+            "category": CATEGORIES[place % 8],
+            "turns": [f"Made-up <question> {place}?", "And made-up again?"],
+        }
+        for place in range(80)
+    ]
+    write_jsonl(root / "questions" / "mtbench" / "question.jsonl", rows)
+
+
 def write_mtbench(
     folder: Path,
+    name: str,
+    judge: Judge,
     settings: MTBench,
     level: float,
     weights: str,
     stamp: dict[str, Any],
     random: np.random.Generator,
 ) -> None:
-    judge = settings.judge
     judgments = []
-    for place in range(settings.questions):
-        for turn in (1, 2):
+    places = [(place, turn) for place in range(settings.questions) for turn in (1, 2)]
+    for judging in range(judge.judgings):
+        for place, turn in places:
             score = -1.0 if random.random() < 0.05 else float(random.integers(2, 8)) + level
             judgments.append(
                 {
@@ -108,17 +123,26 @@ def write_mtbench(
                     "judgment": f"[[{score}]]",
                     "score": score,
                     "turn": turn,
+                    "judging": judging,
                     "tstamp": 0.0,
                 }
             )
-    write_jsonl(folder / "mtbench" / "judgments.jsonl", judgments)
+    write_jsonl(folder / "mtbench" / name / "judgments.jsonl", judgments)
     write_jsonl(
         folder / "mtbench" / "answers.jsonl",
-        [{"question_id": 81 + place} for place in range(settings.questions)],
+        [
+            {
+                "question_id": 81 + place,
+                "model_id": folder.parent.name,
+                "choices": [{"index": 0, "turns": [f"<b>Made-up</b> {place}", "It is & was."]}],
+            }
+            for place in range(settings.questions)
+        ],
     )
-    scores = pd.DataFrame(judgments)
-    scores["category"] = [CATEGORIES[(row["question_id"] - 81) % 8] for row in judgments]
-    scored = scores[scores["score"] >= 0]
+    asked = [
+        {"question_id": 81 + place, "category": CATEGORIES[place % 8]}
+        for place in range(settings.questions)
+    ]
     real = judge.provider == "openai"
     value = {
         "judge": {
@@ -130,19 +154,14 @@ def write_mtbench(
         "weights_sha256": weights,
         "reference_set": settings.reference_set,
         "prompt_version": "single-v1",
+        "prompts_sha256": sha256_text("prompts"),
         "date": "2026-01-01",
-        "overall": float(scored["score"].mean()),
-        "turn_1": float(scored.loc[scored["turn"] == 1, "score"].mean()),
-        "turn_2": float(scored.loc[scored["turn"] == 2, "score"].mean()),
-        "categories": {k: float(v) for k, v in scored.groupby("category")["score"].mean().items()},
-        "n": len(scores),
-        "failed": int((scores["score"] < 0).sum()),
-        "questions": settings.questions,
+        **summarise(judgments, asked),
         "max_new_tokens": settings.max_new_tokens,
         "seconds": 5.0,
         **stamp,
     }
-    write_json(folder / "mtbench.json", value)
+    write_json(folder / (f"mtbench/{name}/mtbench.json" if name else "mtbench.json"), value)
 
 
 def training_hash(track: str, seed: int | None) -> str:

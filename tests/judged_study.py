@@ -1,6 +1,10 @@
 """A tiny model's made-up answers in FastChat's files, and one call that has them judged."""
 
 import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,11 @@ from toys import save_tiny
 
 from owlore import judging
 from owlore.config import Judge, MTBench
-from owlore.files import read_json, read_jsonl, write_jsonl
+from owlore.files import read_json, read_jsonl, write_json, write_jsonl
 
 CATEGORIES = ("writing", "math", "stem", "coding")
+ALL_CATEGORIES = ("writing", "roleplay", "reasoning", "math")
+ALL_CATEGORIES += ("coding", "extraction", "stem", "humanities")
 LOCAL = Judge(provider="transformers", model="base")
 
 
@@ -20,14 +26,14 @@ def spec(**values: Any) -> MTBench:
     return MTBench(**{"questions": 4, "max_new_tokens": 8, "judge": LOCAL, **values})
 
 
-def write_study(folder: Path) -> Path:
+def write_study(folder: Path, categories: Sequence[str] = CATEGORIES) -> Path:
     """Made-up questions, prompts, references and answers in FastChat's formats; a tiny model."""
     save_tiny(folder / "tiny")
     write_jsonl(
         folder / "question.jsonl",
         [
             {"question_id": place, "category": category, "turns": [f"{category}?", "Why {so}?"]}
-            for place, category in enumerate(CATEGORIES, start=81)
+            for place, category in enumerate(categories, start=81)
         ],
     )
     prompts = []
@@ -49,7 +55,7 @@ def write_study(folder: Path) -> Path:
                 "choices": [{"index": 0, "turns": turns}],
                 "tstamp": 0.0,
             }
-            for place in range(81, 81 + len(CATEGORIES))
+            for place in range(81, 81 + len(categories))
         ]
         write_jsonl(folder / ("references" if name != "answers" else "") / f"{name}.jsonl", rows)
     return folder
@@ -70,6 +76,38 @@ def judge(study: Path, judge: Judge = LOCAL, **values: Any) -> tuple[list[dict[s
         scores=study / "out" / "mtbench.json",
     )
     return read_jsonl(study / "out" / "judgments.jsonl"), read_json(study / "out" / "mtbench.json")
+
+
+def write_all_questions(folder: Path) -> Path:
+    """80 questions, 10 a category as MT-Bench has them, each with an answer of its own."""
+    write_study(folder, [name for name in ALL_CATEGORIES for _ in range(10)])
+    rows = read_jsonl(folder / "answers.jsonl")
+    for row in rows:
+        number = row["question_id"]
+        row["choices"][0]["turns"] = [f"Answer {number}, {number**2}.", f"And {number**3 % 997}."]
+    write_jsonl(folder / "answers.jsonl", rows)
+    return folder
+
+
+def start_judge(study: Path, judge: Judge, questions: int) -> "subprocess.Popen[str]":
+    """Start the real command on the study's answers, as a rule of the workflow does."""
+    write_json(study / "judge.yaml", judge.model_dump(mode="json"))  # JSON is YAML
+    command = [sys.executable, "-m", "owlore", "judge", "--judge", str(study / "judge.yaml")]
+    command += ["--spec", f'{{"questions": {questions}}}', "--threads", "1"]
+    for flag, name in (
+        ("--questions", "question.jsonl"),
+        ("--prompts", "judge_prompts.jsonl"),
+        ("--references", "references"),
+        ("--answers", "answers.jsonl"),
+        ("--base-model", "tiny"),
+        ("--output", "out/judgments.jsonl"),
+        ("--scores", "out/mtbench.json"),
+    ):
+        command += [flag, str(study / name)]
+    package = Path(judging.__file__).parent.parent
+    env = {**os.environ, "PYTHONPATH": str(package), "NO_PROXY": "127.0.0.1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=env)
 
 
 def fastchat_average(study: Path, capsys: pytest.CaptureFixture[str]) -> float:

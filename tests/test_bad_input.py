@@ -53,6 +53,24 @@ STUDY_CASES = [
     ),
     (
         "tracks.mini.mtbench",
+        {"judge": {"provider": "transformers", "model": "base", "judgings": 3}},
+        "judgings is for provider: openai; a local judge is deterministic",
+    ),
+    (
+        "tracks.mini.mtbench",
+        {"judge": {"provider": "openai", "model": "m", "base_url": "https://me:sk-1@host/v1"}},
+        "tracks.mini.mtbench.judge: base_url holds a name or key: name its variable in api_key_env",
+    ),
+    (
+        "tracks.mini.mtbench",
+        {
+            "judge": {"provider": "transformers", "model": "base"},
+            "further_judges": {"a/b": {"provider": "transformers", "model": "base"}},
+        },
+        "tracks.mini.mtbench.further_judges.a/b",
+    ),
+    (
+        "tracks.mini.mtbench",
         {"questions": 81, "judge": {"provider": "transformers", "model": "base"}},
         "tracks.mini.mtbench.questions: 81: Input should be less than or equal to 80",
     ),

@@ -9,7 +9,7 @@ import torch
 from judged_study import CATEGORIES, LOCAL, fastchat_average, judge, write_study
 from toys import save_tiny, tiny_llama, tiny_tokenizer
 
-from owlore import fastchat, judging, mtbench
+from owlore import fastchat, judging, mtbench, rating_model
 from owlore.config import Judge
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, write_jsonl
@@ -105,7 +105,7 @@ def test_local_judgments_are_fastchats_rows(
     }
     assert scores["weights_sha256"] == "ab" * 32
     assert (scores["reference_set"], scores["max_new_tokens"]) == ("gpt-4", 8)
-    assert not (study / "out" / "judgments.jsonl.partial.jsonl").exists()
+    assert not (study / "out" / "judgments.journal.jsonl").exists()
 
 
 def test_local_judge_is_deterministic_and_reads_the_answers(study: Path) -> None:
@@ -132,11 +132,11 @@ def test_expected_rating_equals_brute_force(
     pieces: list[str], limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Oracle: one plain forward over each whole text; what they share cancels out."""
-    monkeypatch.setattr(judging, "MAX_PROMPT_TOKENS", limit)
+    monkeypatch.setattr(rating_model, "MAX_PROMPT_TOKENS", limit)
     model, tokenizer = tiny_llama(initializer_range=0.1), tiny_tokenizer()
     tokenizer.add_tokens(pieces)
     messages = [{"role": "user", "content": "How good is that answer?"}]
-    found, cut = judging.rating_logprobs(model, tokenizer, messages)
+    found, cut = rating_model.rating_logprobs(model, tokenizer, messages)
     assert (cut > 0) == (limit == 20)
 
     totals = []
@@ -157,7 +157,7 @@ def test_score_is_the_expectation_to_four_decimals(study: Path) -> None:
         {"role": "system", "content": "Judge by single-v1."},
         {"role": "user", "content": rows[0]["user_prompt"]},
     ]
-    logprobs, _ = judging.rating_logprobs(tiny_llama(), tiny_tokenizer(), content)
+    logprobs, _ = rating_model.rating_logprobs(tiny_llama(), tiny_tokenizer(), content)
     expected = float((logprobs.softmax(0) * torch.arange(1, 11)).sum())
     # Judged in a batch, here alone: sums may differ in their last digits.
     assert rows[0]["score"] == pytest.approx(expected, abs=1.1e-4)
@@ -165,7 +165,7 @@ def test_score_is_the_expectation_to_four_decimals(study: Path) -> None:
 
 
 def test_long_prompts_are_cut_and_counted(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "MAX_PROMPT_TOKENS", 40)
+    monkeypatch.setattr(rating_model, "MAX_PROMPT_TOKENS", 40)
     rows, scores = judge(study)
     assert scores["truncated_prompts"] == 8
     assert all(row["truncated_tokens"] > 0 for row in rows)
@@ -192,4 +192,4 @@ def test_line_separators_in_an_answer_do_no_harm(study: Path) -> None:
 
 def test_base_judge_needs_the_base_model() -> None:
     with pytest.raises(BadInput, match="--base-model"):
-        judging._open(LOCAL, None, "cpu")
+        judging._local_folder(LOCAL, None)

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 from judged_study import fastchat_average, judge, write_study
+from studies import changed
 
-from owlore import judging
+from owlore import endpoint as endpoint_module
+from owlore.cli import main
 from owlore.config import Judge
 from owlore.errors import BadInput, OwloreError
-from owlore.files import read_jsonl, write_jsonl
+from owlore.files import read_jsonl, write_json, write_jsonl
+from owlore.journal import Journal
 
 KEY = "sk-this-must-never-be-written"
 Reply = tuple[int, str]  # HTTP status, the assistant's text
@@ -63,6 +66,7 @@ class Endpoint:
             model="some-judge",
             base_url=f"http://127.0.0.1:{self.server.server_port}/v1",
             api_key_env="OWLORE_TEST_KEY",
+            concurrency=1,  # so that a script may count the requests
         )
 
 
@@ -145,7 +149,7 @@ def test_rerun_asks_only_for_what_is_missing(
     )
     with pytest.raises(BadInput, match=r"some-judge: .*bad key \*\*\*") as caught:
         judge(study, endpoint.judge)
-    partial = study / "out" / "judgments.jsonl.partial.jsonl"
+    partial = study / "out" / "judgments.journal.jsonl"
     assert [row["score"] for row in read_jsonl(partial)] == [1, 2, 3, 4, 5]
     assert not (study / "out" / "judgments.jsonl").exists()
     captured = capsys.readouterr()
@@ -158,7 +162,8 @@ def test_rerun_asks_only_for_what_is_missing(
     assert len(endpoint.requests) == 6 + 3
     assert [row["score"] for row in rows] == [1, 2, 3, 4, 5, 9, 9, 9]
     assert scores["overall"] == (1 + 2 + 3 + 4 + 5 + 9 * 3) / 8
-    assert not partial.exists()
+    assert read_jsonl(partial) == rows  # it stays: what was paid for is never asked again
+    assert scores["requests"]["repeated_after_a_kill"] == 0
 
 
 def test_changed_answers_are_judged_anew(study: Path, endpoint: Endpoint) -> None:
@@ -176,13 +181,13 @@ def test_changed_answers_are_judged_anew(study: Path, endpoint: Endpoint) -> Non
 def test_endpoint_that_stays_down_keeps_what_it_judged(
     study: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "RETRIES", 2)
+    monkeypatch.setattr(endpoint_module, "RETRIES", 2)
     endpoint.script = lambda number, _: (200 if number < 3 else 500, "Rating: [[3]]")
     with pytest.raises(OwloreError, match="run it again") as caught:
         judge(study, endpoint.judge)
     assert not isinstance(caught.value, BadInput)
     assert len(endpoint.requests) == 2 + 3
-    assert len(read_jsonl(study / "out" / "judgments.jsonl.partial.jsonl")) == 2
+    assert len(read_jsonl(study / "out" / "judgments.journal.jsonl")) == 2
 
 
 def test_key_is_checked_before_and_openais_key_goes_nowhere_else(
@@ -203,3 +208,75 @@ def test_key_is_checked_before_and_openais_key_goes_nowhere_else(
 def test_only_http_is_spoken(study: Path, endpoint: Endpoint, url: str) -> None:
     with pytest.raises(BadInput, match=r"judge\.base_url"):
         judge(study, endpoint.judge.model_copy(update={"base_url": url}))
+
+
+# The ledger: what a kill leaves, and where the caps come from
+
+
+def ledger_of(folder: Path, *events: dict[str, Any]) -> tuple[endpoint_module.Ledger, Journal]:
+    write_jsonl(folder / "requests.jsonl", events)
+    journal = Journal(folder / "requests.jsonl")
+    judge = Judge(provider="openai", model="m", base_url="http://127.0.0.1/v1")
+    return endpoint_module.Ledger(journal, judge), journal
+
+
+def sent(key: str) -> dict[str, Any]:
+    return {"event": "sent", "request": key}
+
+
+def ended(key: str, event: str, tokens: int = 0) -> dict[str, Any]:
+    return {"event": event, "request": key, "prompt_tokens": tokens, "completion_tokens": 1}
+
+
+def test_what_a_killed_run_may_have_paid_for_is_counted_once(tmp_path: Path) -> None:
+    events = [
+        *(sent("recorded"), ended("recorded", "answered", 10)),
+        *(sent("refused"), ended("refused", "refused")),
+        *(sent("answered but not stored"), ended("answered but not stored", "answered", 20)),
+        *(sent("twice"), ended("twice", "refused"), sent("twice")),
+        sent("under way"),
+    ]
+    ledger, journal = ledger_of(tmp_path, *events)
+    assert (ledger.sent, ledger.prompt_tokens) == (6, 30)
+    assert ledger.resume({"recorded"}) == 3
+    assert ledger.resume({"recorded"}) == 0
+    journal.close()
+    again, journal = ledger_of(tmp_path, *read_jsonl(tmp_path / "requests.jsonl"))
+    assert (again.repeated, again.resume({"recorded"})) == (3, 0)
+    again.start("under way", (5, 5))  # killed a second time
+    journal.close()
+    third, journal = ledger_of(tmp_path, *read_jsonl(tmp_path / "requests.jsonl"))
+    assert (third.resume({"recorded"}), third.repeated) == (1, 4)
+    journal.close()
+
+
+def test_pace_and_caps_come_from_the_study_and_change_no_identity(
+    study: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = endpoint.judge.model_dump(mode="json")
+    capped = {**block, "max_requests": 7, "concurrency": 2}
+    mtbench = {"questions": 4, "judge": block, "further_judges": {"other": capped}}
+    whole = changed("tracks.mini.mtbench", mtbench)
+    write_json(study / "study.json", whole)
+    write_json(study / "finetune.json", {"track": "mini", "weights_sha256": "ab" * 32})
+    command = ["judge", "--spec", json.dumps({"questions": 4, "judge": block})]
+    for flag, name in (
+        ("--questions", "question.jsonl"),
+        ("--prompts", "judge_prompts.jsonl"),
+        ("--references", "references"),
+        ("--answers", "answers.jsonl"),
+        ("--cell-file", "finetune.json"),
+        ("--study", "study.json"),
+        ("--output", "out/judgments.jsonl"),
+        ("--scores", "out/mtbench.json"),
+    ):
+        command += [flag, str(study / name)]
+    assert main([*command, "--name", "other"]) == 2
+    assert "judge.max_requests: 7" in capsys.readouterr().err
+    assert main([*command, "--name", "nobody"]) == 2
+    assert not endpoint.requests
+    assert main(command) == 0
+    first = read_jsonl(study / "out" / "judgments.jsonl")
+    faster = endpoint.judge.model_copy(update={"concurrency": 3, "max_requests": 99})
+    assert judge(study, faster)[0] == first
+    assert len(endpoint.requests) == 8

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from toys import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
 
-from owlore import fastchat, mtbench
+from owlore import decoding, fastchat, mtbench
 from owlore.config import MTBench
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, write_jsonl
@@ -78,7 +78,7 @@ def test_greedy_decoding_equals_one_full_forward_a_token(make: Any) -> None:
     """Oracle: no cache, no padding, no batch."""
     model = make()
     prompts = [[5, 9, 200, 31], [7], list(range(40, 75))]
-    found = mtbench.generate(
+    found = decoding.generate(
         model,
         prompts,
         temperatures=[0.0] * 3,
@@ -99,7 +99,7 @@ def test_rows_stop_alone_and_the_others_go_on() -> None:
     prompts = [[5, 9, 200, 31], [7, 8], [90, 91, 92]]
 
     def run(chosen: list[list[int]], stops: set[int]) -> list[list[int]]:
-        return mtbench.generate(
+        return decoding.generate(
             model,
             chosen,
             temperatures=[0.8, 0.2, 2.0],
@@ -119,7 +119,7 @@ def test_rows_stop_alone_and_the_others_go_on() -> None:
 def test_sampling_follows_the_softmax() -> None:
     """2,000 rows draw their first token; frequencies of the likeliest ones match."""
     model, rows = tiny_llama(), 2000
-    found = mtbench.generate(
+    found = decoding.generate(
         model,
         [[5, 9, 31]] * rows,
         temperatures=[0.7] * rows,
@@ -140,6 +140,54 @@ def test_batch_size_changes_no_answer(folder: Path) -> None:
     one, four = answers(folder, "one", batch_size=1), answers(folder, "four", batch_size=4)
     assert one == four
     assert all(len(turns) == 2 for turns in one)
+
+
+def test_a_killed_run_goes_on_and_answers_as_one_never_killed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = {"questions": 16, "batch_size": 4}
+    whole = answers(folder, "whole", **everything)
+    original, batches = mtbench._answer_batch, []
+
+    def dying(*args: Any) -> Any:
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        batches.append([row["question_id"] for row in args[2]])
+        return original(*args)
+
+    monkeypatch.setattr(mtbench, "_answer_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        answers(folder, "killed", **everything)
+    partial = folder / "answers" / "killed.partial.jsonl"
+    with open(partial, "a") as stream:  # cut short while it wrote a row
+        stream.write('{"question_id": 1')
+    first = list(batches)
+    batches[:] = []
+    assert answers(folder, "killed", **everything) == whole  # the other two batches
+    assert len(batches) == 2
+    assert not partial.exists()
+    asked = [number for batch in first + batches for number in batch]
+    assert len(asked) == len(set(asked)) == 16
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"max_new_tokens": 6}, {"questions": 8}])
+def test_a_partial_file_of_another_run_is_not_gone_on_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    settings = {"questions": 16, "batch_size": 4, **change}
+    fresh = answers(folder, "fresh", **settings)
+    original, calls = mtbench._answer_batch, []
+
+    def dying(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mtbench, "_answer_batch", dying)
+        answers(folder, "stale", questions=16, batch_size=4)
+    assert answers(folder, "stale", **settings) == fresh
 
 
 def test_seed_changes_sampled_answers_only_and_reruns_are_equal(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ from fake_studies import MINI_TRACK, fake_study
 from owlore import lineage
 from owlore.errors import BadInput
 from owlore.figures import write_figures
-from owlore.files import read_json, write_json
+from owlore.files import read_json, read_jsonl, write_json
 from owlore.report import write_report
 from owlore.results import load
 from owlore.summary import answer, limits
@@ -67,7 +68,8 @@ def test_nothing_is_loaded_from_elsewhere(made):
         value
         for _, attributes in page.tags
         for name, value in attributes.items()
-        if name in ("src", "href", "srcset", "action") and not re.match(r"data:|#", value or "")
+        if name in ("src", "href", "srcset", "action")
+        and not re.match(r"data:|#|answers\.html$", value or "")
     ]
     assert outside == []
     assert not re.search(r"(https?:)?//[\w.-]+\.\w+", text)
@@ -90,7 +92,7 @@ def test_names_from_the_study_are_escaped(made):
 def test_all_sections_tables_figures_and_cells_are_there(made):
     study, root, _, page = made
     words = " ".join("".join(page.text).split())
-    assert len(page.all("table")) == 8
+    assert len(page.all("table")) == 9
     assert [image["src"][:26] for image in page.all("img")] == ["data:image/svg+xml;base64,"] * 5
     assert all(image["alt"] for image in page.all("img"))
     assert len(page.all("details")) == len(study.cells())
@@ -213,3 +215,61 @@ def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
     said = " ".join(limits(load(seeds, tmp_path)))
     assert "2 training seeds: intervals cover the choice of questions and of seeds" in said
     assert "resident set" not in said  # the base model's cell trained nothing on the CPU
+
+
+# The page of answers beside judgments
+
+
+@pytest.fixture(scope="module")
+def answers_page(made):
+    _, root, _, _ = made
+    text = (root / "report" / "answers.html").read_text()
+    return root, text, Page(text)
+
+
+def content_of(text: str):
+    raw = re.search(r'<script type="application/json" id="content">(.*?)</script>', text, re.S)[1]
+    return json.loads(raw)
+
+
+def test_the_answers_page_loads_nothing_and_escapes_everything(answers_page):
+    _, text, page = answers_page
+    links = [a["href"] for a in page.all("a")]
+    assert links == ["index.html"]
+    assert not re.search(r"(https?:)?//[\w.-]+\.\w+", text)
+    assert "url(" not in text and "@import" not in text and "innerHTML" not in text
+    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'")
+    assert "<b>Made-up</b>" not in text  # from an answer
+    assert "<question>" not in text
+    assert "<as judge>" not in text
+
+
+def test_the_answers_page_holds_every_answer_beside_its_judgments(made, answers_page):
+    study, root, _, _ = made
+    content = content_of(answers_page[1])
+    (group,) = content["groups"]
+    assert [cell["method"] for cell in group["cells"]] == study.run
+    assert group["asked"] == list(range(81, 89))
+    for cell, one in zip(study.cells(), group["cells"], strict=True):
+        rows = read_jsonl(root / cell.path / "mtbench" / "answers.jsonl")
+        assert one["answers"] == {
+            str(row["question_id"]): row["choices"][0]["turns"] for row in rows
+        }
+        for row in read_jsonl(root / cell.path / "mtbench" / "judgments.jsonl"):
+            judged = one["judged"][""][f"{row['question_id']}.{row['turn']}"]
+            score = None if row["score"] == -1 else row["score"]
+            assert judged["score"] == score
+            assert judged["judgings"] == [{"rating": score, "text": row["judgment"]}]
+
+
+def test_the_report_links_to_the_answers_and_a_study_without_any_says_so(made, tmp_path: Path):
+    assert 'href="answers.html"' in made[2]
+    track = {key: MINI_TRACK[key] for key in ("train", "commonsense")}
+    study = fake_study(run=["base", "full"], tracks={"mini": track})
+    write_fake_results(study, tmp_path)
+    write_figures(load(study, tmp_path))
+    write_report(study, tmp_path)
+    text = (tmp_path / "report" / "answers.html").read_text()
+    assert "No track of this study is scored on MT-Bench" in text
+    assert content_of(text)["groups"] == []

@@ -11,13 +11,14 @@ from fake_results import write_fake_results
 from fake_studies import MINI_TRACK, fake_study, paper_like_study
 
 from owlore.comparisons import difference, discordance, level, trained_tasks
+from owlore.ratings import by_turn
 from owlore.results import load
 from owlore.stats import equivalence_p, holm
 from owlore.table_formats import Column, Table, Value, number, to_csv, to_latex, to_markdown
 from owlore.tables import make_tables, write_tables
 
 NAMES = {"commonsense", "mmlu", "gsm8k", "mtbench", "contamination", "efficiency", "memory"}
-NAMES |= {"significance", "claims"}
+NAMES |= {"significance", "claims", "mtbench_differences"}
 GROUP = ("mini", "tiny_model")
 
 
@@ -285,6 +286,89 @@ def test_a_real_judge_on_the_papers_model_is_tested_and_marked(tmp_path: Path):
     for name in ("commonsense", "mmlu", "mtbench"):
         assert not any("Not comparable" in note for note in tables[name].notes)
         assert not any("plumbing" in note for note in tables[name].notes)
+
+
+FURTHER = {"provider": "openai", "model": "judge-b", "base_url": "https://judge.invalid/v1"}
+
+
+@pytest.fixture(scope="module")
+def twice_judged(tmp_path_factory: pytest.TempPathFactory):
+    """A plumbing check as headline; a real judge, three judgings each, besides."""
+    root = tmp_path_factory.mktemp("judges")
+    judges = {"real": {**FURTHER, "judgings": 3}}
+    mtbench = {**MINI_TRACK["mtbench"], "questions": 16, "further_judges": judges}
+    study = fake_study(
+        run=["base", "full", "owlore"], tracks={"mini": {**MINI_TRACK, "mtbench": mtbench}}
+    )
+    write_fake_results(study, root, skill={"owlore": 3})
+    return load(study, root)
+
+
+def test_judges_are_never_mixed(twice_judged):
+    results = twice_judged
+    tables = {table.name: table for table in make_tables(results)}
+    table = tables["mtbench"]
+    labels = [column.label for column in table.columns]
+    assert labels[:2] == ["judge", "method"]
+    assert "sd of judgings" in labels
+    assert [record["judge"] for record in table.records] == [""] * 3 + ["real"] * 3
+    assert [row[0].text for row in table.rows][::3] == ["headline (base)", "real (judge-b)"]
+    for record in table.records:
+        (entry,) = results.of(*GROUP, record["method"])
+        scores = entry.judged_by(record["judge"]).scores
+        assert record["overall"] == scores["overall"]
+        assert record["judgings_sd"] == scores["judgings_sd"]
+        assert record["judge_model"] == scores["judge"]["model"]
+        for key in ("date", "prompt_version", "prompts_sha256", "reference_set"):
+            assert record[key] == scores[key]
+    marks = [row[labels.index("overall")].mark for row in table.rows]
+    assert marks == ["", "", "", "", "", "best"]  # nothing is marked by a plumbing check
+    for name in ("mtbench", "mtbench_differences"):
+        notes = " ".join(tables[name].notes)
+        assert "Headline judge: base model <as judge>" in notes
+        assert "Judge real: judge-b; judge prompts single-v1 (sha256 " in notes
+        assert "reference answers gpt-4" in notes
+        assert "graded 2026-01-01" in notes
+        assert "plumbing check" in notes
+
+
+def test_mtbench_differences_are_paired_question_by_question(twice_judged):
+    results = twice_judged
+    write_tables(results)
+    rows = read(results.root, "mtbench_differences")
+    pairs = [("full", "base"), ("owlore", "base"), ("owlore", "full")]
+    assert list(zip(rows["method"], rows["reference"], strict=True)) == pairs * 2
+    real, plumbing = rows[rows["judge"] == "real"], rows[rows["judge"].isna()]
+    for _, row in real.iterrows():
+        paired = difference(results, GROUP, "mtbench/real", row["method"], row["reference"])
+        assert row["overall_difference"] == paired.difference
+        assert (row["overall_low"], row["overall_high"]) == (paired.low, paired.high)
+        assert row["overall_n"] == paired.n
+        scores = {}
+        for name in (row["method"], row["reference"]):
+            judgments = results.of(*GROUP, name)[0].judged_by("real").judgments
+            scores[name] = by_turn(judgments)
+        found = {
+            turn: scores[row["method"]][turn] - other
+            for turn, other in scores[row["reference"]].items()
+            if other is not None and scores[row["method"]][turn] is not None
+        }
+        writing = [d for (q, _), d in found.items() if (q - 81) % 8 == 0]
+        assert row["writing_difference"] == pytest.approx(np.mean(writing))
+        second = [d for (_, turn), d in found.items() if turn == 2]
+        assert row["turn_2_difference"] == pytest.approx(np.mean(second))
+        means = [
+            np.mean([found[key] for key in ((q, 1), (q, 2)) if key in found])
+            for q in range(81, 97)
+            if {(q, 1), (q, 2)} & found.keys()
+        ]
+        assert row["better"] == sum(m > 1e-9 for m in means)
+        assert row["worse"] == sum(m < -1e-9 for m in means)
+        assert row["better"] + row["same"] + row["worse"] == len(means)
+    by_base = real[real["reference"] == "base"]
+    assert list(by_base["p_holm"]) == holm(list(by_base["overall_p"]))
+    assert plumbing["overall_difference"].notna().all()
+    assert plumbing[["overall_low", "p_holm", "verdict"]].isna().all(axis=None)
 
 
 def test_writing_twice_gives_the_same_bytes(made, tmp_path: Path):

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_studies import fake_study
+from fake_results import write_fake_results
+from fake_studies import MINI_TRACK, fake_study
 from tracked import BASE, LISA, METHODS, STAGES, STUDY, client, names, runs, track
 
 from owlore import mlflow_runs, tracking
@@ -125,6 +126,7 @@ def test_the_study_run_has_report_tables_and_figures(root: Path) -> None:
     assert found == {
         "study.json",
         "manifest.json",
+        "report/answers.html",
         "report/index.html",
         "tables/commonsense.csv",
         "figures/pareto.svg",
@@ -170,3 +172,24 @@ def test_a_long_history_is_thinned_but_keeps_its_ends(tmp_path: Path) -> None:
     assert len(steps) <= mlflow_runs.CURVE_POINTS + 1
     assert curves["grad_norm"] == []
     assert max(time for _, time, _ in curves["loss"]) == 5_000_000  # never after the end
+
+
+def test_a_further_judge_is_a_child_of_its_own(tmp_path: Path) -> None:
+    judge = {"provider": "openai", "model": "b", "base_url": "https://judge.invalid/v1"}
+    mtbench = {**MINI_TRACK["mtbench"], "further_judges": {"real": {**judge, "judgings": 3}}}
+    study = fake_study(run=METHODS, tracks={"mini": {**MINI_TRACK, "mtbench": mtbench}})
+    write_fake_results(study, tmp_path)
+    run = mlflow_runs.cell_run(study, tmp_path, LISA)
+    assert set(run.children) == STAGES | {"mtbench/real"}
+    headline, further = run.children["mtbench"], run.children["mtbench/real"]
+    folder = tmp_path / LISA.path / "mtbench"
+    for child, scores, judgments in (
+        (headline, folder.parent / "mtbench.json", folder / "judgments.jsonl"),
+        (further, folder / "real" / "mtbench.json", folder / "real" / "judgments.jsonl"),
+    ):
+        assert child.metrics["mtbench/overall"] == read_json(scores)["overall"]
+        assert [path for _, path in child.files] == [scores, folder / "answers.jsonl", judgments]
+    assert further.name == "mtbench by real: lisa seed0"
+    assert (further.params["judgings"], further.params["judge.model"]) == (3, "b")
+    assert [place for place, _ in run.files] == ["", "", "", "", "mtbench/real"]
+    assert run.metrics["mtbench_overall"] == headline.metrics["mtbench/overall"]

@@ -29,7 +29,8 @@ def write_results(root: Path) -> None:
         for row in answers
     ]
     write_jsonl(root / "questions" / "mtbench" / "question.jsonl", questions)
-    write_text(root / "report" / "index.html", "<p>report</p>\n")
+    for name in ("index", "answers"):
+        write_text(root / "report" / f"{name}.html", "<p>report</p>\n")
     write_text(root / "tables" / "commonsense.csv", "method,average\nlisa,0.5\n")
     write_text(root / "figures" / "pareto.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>\n")
 

@@ -50,6 +50,7 @@ def test_results_have_the_documented_names(finished: Workspace):
         "outliers/toy.json",
         "contamination/mini.json",
         "report/index.html",
+        "report/answers.html",
         "mlflow/mlflow.db",
     ):
         assert (finished.root / name).is_file()
@@ -104,6 +105,22 @@ def test_an_added_method_runs_only_its_cells(copied: Workspace):
     copied.study("methods.lisa", {**lisa, "learning_rate": 0.001})
     copied.study("run", ["base", "full", "owlore", "lisa"])
     assert set(copied.snakemake()) == cell_jobs("lisa/seed0") | set(LAST)
+
+
+def test_a_further_judge_judges_the_answers_at_hand(copied: Workspace):
+    judge = {"provider": "transformers", "model": "base"}
+    copied.study("tracks.mini.mtbench.further_judges", {"again": judge})
+    jobs = {f"{rule}:{cell}" for rule in ("judge_further", "track_cell") for cell in CELLS}
+    assert set(copied.snakemake()) == jobs | set(LAST)
+    for cell in CELLS:
+        folder = copied.root / "mini" / "toy" / cell
+        first, again = (
+            json.loads(file.read_text())["overall"]
+            for file in (folder / "mtbench.json", folder / "mtbench" / "again" / "mtbench.json")
+        )
+        assert first == again
+    with open(copied.root / "tables" / "mtbench.csv") as stream:
+        assert [row["judge"] for row in csv.DictReader(stream)] == [""] * 3 + ["again"] * 3
 
 
 def test_an_edited_plot_module_trains_nothing(copied: Workspace):

@@ -3,7 +3,7 @@
 # neither key order nor a default spelt out ever triggers a rerun.
 import re
 
-from owlore.config import BENCHMARKS, EMBEDDED, check_study
+from owlore.config import BENCHMARKS, EMBEDDED, TRANSPORT, check_study
 from owlore.errors import BadInput
 from owlore.files import canonical_json
 from owlore.fit import check_models
@@ -26,11 +26,20 @@ UNTRAINED = [path for path in CELLS if path not in TRAINED]
 MTBENCH = [
     path for path, cell in CELLS.items() if STUDY.tracks[cell.track].mtbench is not None
 ]
+JUDGES = sorted(
+    {
+        name
+        for track in STUDY.tracks.values()
+        if track.mtbench
+        for name in track.mtbench.further_judges
+    }
+)
 TABLES = [
     "commonsense",
     "mmlu",
     "gsm8k",
     "mtbench",
+    "mtbench_differences",
     "contamination",
     "efficiency",
     "memory",
@@ -50,6 +59,7 @@ wildcard_constraints:
     track=any_of(STUDY.tracks),
     cell=any_of(CELLS),
     benchmark=any_of(BENCHMARKS),
+    judge=any_of(JUDGES),
     seed=r"\d+",
 
 
@@ -217,14 +227,30 @@ def data_dir_flag(wildcards):
     )
 
 
-def mtbench_json(wildcards):
-    return track_of(wildcards).mtbench.model_dump_json()
+def judge_name(wildcards):
+    """Which of the track's judges; the headline's name is empty."""
+    return getattr(wildcards, "judge", "")
+
+
+def further_flag(wildcards):
+    """Whose pace and caps are read from the study; without it the headline's."""
+    name = judge_name(wildcards)
+    return f"--name {name}" if name else ""
+
+
+def judge_json(wildcards):
+    """What decides the judgments of one judge; how it is asked is read from the study."""
+    spec = track_of(wildcards).mtbench
+    judge = spec.judges[judge_name(wildcards)]
+    alone = spec.model_copy(update={"judge": judge})
+    exclude = {"judge": set(TRANSPORT), "further_judges": True, "batch_size": True}
+    return alone.model_dump_json(exclude=exclude)
 
 
 def answer_json(wildcards):
-    """What decides the answers: everything but the judge's side."""
+    """What decides the answers: everything but the judges' side."""
     return track_of(wildcards).mtbench.model_dump_json(
-        exclude={"judge", "reference_set"}
+        exclude={"judge", "further_judges", "reference_set"}
     )
 
 
@@ -234,12 +260,12 @@ def reference_file(wildcards):
 
 
 def scores(cells, *benchmarks):
-    """The result files of these cells on these benchmarks."""
+    """The result files of these cells on these benchmarks, with those of further judges."""
     return [
         f"{ROOT}/{path}/{name}.json"
         for path in cells
-        for name in STUDY.tracks[CELLS[path].track].benchmarks
-        if name in benchmarks
+        for name in STUDY.tracks[CELLS[path].track].score_files
+        if name.split("/")[0] in benchmarks
     ]
 
 

@@ -20,9 +20,11 @@ rule tables:
             "figure_style.py",
             "figures.py",
             "lineage.py",
+            "mtbench_differences.py",
             "mtbench_table.py",
             "paper.py",
             "pareto.py",
+            "ratings.py",
             "results.py",
             "score_figures.py",
             "score_tables.py",
@@ -59,13 +61,21 @@ rule report:
     input:
         tables=rules.tables.output.tables,
         figures=rules.tables.output.figures,
-        source=sources("lineage.py", "report.py", "summary.py", "templates/report.html"),
+        source=sources(
+            "answers_page.py",
+            "lineage.py",
+            "report.py",
+            "summary.py",
+            "templates/answers.html",
+            "templates/report.html",
+        ),
     output:
-        report(
+        page=report(
             f"{ROOT}/report/index.html",
             caption="../report/page.rst",
             category="Report",
         ),
+        answers=f"{ROOT}/report/answers.html",
     log:
         f"{ROOT}/logs/report.log",
     localrule: True

@@ -5,7 +5,7 @@ rule answer:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("mtbench.py", "fastchat.py"),
+        source=sources("mtbench.py", "decoding.py", "fastchat.py"),
     output:
         f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
     log:
@@ -34,7 +34,7 @@ rule judge:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         answers=f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("judging.py", "fastchat.py"),
+        source=sources("judging.py", "rating_model.py", "ratings.py", "fastchat.py"),
     output:
         judgments=f"{ROOT}/{{cell}}/mtbench/judgments.jsonl",
         scores=f"{ROOT}/{{cell}}/mtbench.json",
@@ -49,7 +49,9 @@ rule judge:
         gpu=1,
         mem_mb=2500,
     params:
-        settings=mtbench_json,
+        settings=judge_json,
+        further=further_flag,
+        study=STUDY_FILE,
         model=base_model,
         questions=f"{ROOT}/questions/mtbench/question.jsonl",
         prompts=f"{ROOT}/questions/mtbench/judge_prompts.jsonl",
@@ -58,4 +60,16 @@ rule judge:
         "python -m owlore judge --questions {params.questions} --prompts {params.prompts} "
         "--references {params.references} --answers {input.answers} --spec {params.settings:q} "
         "--base-model {params.model} --cell-file {input.cell} --threads {threads} "
-        "--output {output.judgments} --scores {output.scores} 2> {log}"
+        "--study {params.study} {params.further} --output {output.judgments} "
+        "--scores {output.scores} 2> {log}"
+
+
+# The same answers, judged by one of the study's further judges.
+use rule judge as judge_further with:
+    output:
+        judgments=f"{ROOT}/{{cell}}/mtbench/{{judge}}/judgments.jsonl",
+        scores=f"{ROOT}/{{cell}}/mtbench/{{judge}}/mtbench.json",
+    log:
+        f"{ROOT}/logs/{{cell}}/judge-{{judge}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{cell}}/judge-{{judge}}.jsonl"

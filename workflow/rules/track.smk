@@ -41,7 +41,7 @@ rule track_cell:
 # has lost, so `snakemake -R track` rebuilds a deleted database.
 rule track:
     input:
-        report=f"{ROOT}/report/index.html",
+        report=rules.report.output,
         receipts=[f"{ROOT}/receipts/{path}.json" for path in CELLS],
     output:
         f"{ROOT}/receipts/study.json",
