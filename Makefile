@@ -2,7 +2,7 @@
 # make test        the tests
 # make ui          the MLflow UI on localhost
 # make lint        ruff, mypy, snakefmt, snakemake --lint
-# make benchmarks  speed and memory against the published recipe (20 minutes, 2 cores)
+# make benchmarks  speed and memory against the published recipe (30 minutes, 2 cores)
 
 PYTHON ?= python3
 VENV := .venv
@@ -49,3 +49,5 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/projector.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/memory.py
