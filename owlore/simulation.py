@@ -114,15 +114,16 @@ def simulate(
 def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRankAdamW:
     """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
     optimizer = build_optimizer(model, method)
+    asleep = _sleeping_layers(model, method)
+    resting = {p for layer in asleep for p in layer.parameters()}
     for parameter in model.parameters():
-        if parameter.requires_grad:
+        # State that is dropped or offloaded is not here: it is never made.
+        if parameter.requires_grad and (method.state == "keep" or parameter not in resting):
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    for layer in _sleeping_layers(model, method):
+    for layer in asleep:
         layer.requires_grad_(False)
-        if method.state != "keep":  # offloaded state is elsewhere, as good as dropped
-            optimizer.sleep(layer.parameters())
     optimizer.wake(model.parameters())  # every basis is due for its refresh
     return optimizer
 

@@ -24,11 +24,20 @@ def study(tmp_path, monkeypatch) -> Path:
     return write(tmp_path / "study.yaml", changed("training", TRAINING))
 
 
-def needed(study: Path, method: str, micro_batch: int = 8) -> float:
+@pytest.fixture
+def one_by_one(study) -> Path:
+    """Micro-batches of one short sequence: nothing smaller can help."""
+    small = {"per_device_train_batch_size": 1, "max_length": 16, "max_steps": 10}
+    return write(study, changed("training", small))
+
+
+def needed(study: Path, method: str, micro_batch: int | None = None) -> float:
     chosen = load_study(study).method(method, "mini", "toy")
-    steps = {"gradient_accumulation_steps": 8 // micro_batch}
-    config = tiny_llama().config
-    split = simulation.simulate(config, chosen.model_copy(update=steps), micro_batch, 128)
+    own = chosen.per_device_train_batch_size
+    size = micro_batch or own
+    steps = {"gradient_accumulation_steps": own // size}
+    config, accumulated = tiny_llama().config, chosen.model_copy(update=steps)
+    split = simulation.simulate(config, accumulated, size, chosen.max_length)
     return memory_plan.needed_gib(split["peak_gib"])
 
 
@@ -43,17 +52,15 @@ def test_a_card_that_holds_everything_gets_a_plan(study, capsys):
     assert "10% of it for fragmentation, and 0.6 GiB for CUDA's context" in printed
 
 
-def test_a_cell_that_cannot_fit_is_refused_and_those_that_would_are_named(study, capsys):
-    card = (needed(study, "full", 1) + needed(study, "owlore")) / 2
-    assert needed(study, "owlore") < card < needed(study, "full", 1)
-    assert main(["check", str(study), "--gpu-memory", str(card)]) == 2
+def test_a_cell_that_cannot_fit_is_refused_and_those_that_would_are_named(one_by_one, capsys):
+    card = (needed(one_by_one, "full") + needed(one_by_one, "owlore")) / 2
+    assert needed(one_by_one, "owlore") < card < needed(one_by_one, "full")
+    assert main(["check", str(one_by_one), "--gpu-memory", str(card)]) == 2
     out, err = capsys.readouterr()
-    assert "nothing" in next(
-        line for line in out.splitlines() if "full" in line and "8x128" in line
-    )
-    (line,) = err.splitlines()
-    assert re.search(r"do not hold toy/full \(needs .* micro-batch 8\); these would fit: ", line)
-    assert "toy/owlore (micro-batch 8)" in line
+    assert "nothing" in next(line for line in out.splitlines() if "full" in line and "1x16" in line)
+    line = err.splitlines()[-1]
+    assert re.search(r"do not hold toy/full \(needs .* micro-batch 1\); these would fit: ", line)
+    assert "toy/owlore (micro-batch 1)" in line
     assert "`--write FILE.yaml`" in line
 
 
@@ -65,14 +72,15 @@ def test_the_written_study_fits(study, capsys):
     before, after = (s.method("full", "mini", "toy") for s in (load_study(study), written))
     assert after.per_device_train_batch_size == 4
     assert after.examples_per_step == before.examples_per_step
-    assert written.method("owlore", "mini", "toy") == load_study(study).method("owlore")
+    assert written.method("owlore", "mini", "toy").examples_per_step == before.examples_per_step
     assert written.run == ["base", "full", "owlore"]
     assert main(["check", "fits.yaml", "--gpu-memory", str(card)]) == 0
 
 
-def test_the_written_study_leaves_out_what_cannot_fit(study):
-    card = (needed(study, "full", 1) + needed(study, "owlore")) / 2
-    assert main(["check", str(study), "--gpu-memory", str(card), "--write", "fits.yaml"]) == 0
+def test_the_written_study_leaves_out_what_cannot_fit(one_by_one):
+    card = (needed(one_by_one, "full") + needed(one_by_one, "owlore")) / 2
+    command = ["check", str(one_by_one), "--gpu-memory", str(card), "--write", "fits.yaml"]
+    assert main(command) == 0
     assert load_study(Path("fits.yaml")).run == ["base", "owlore"]
 
 

@@ -131,7 +131,8 @@ def test_a_published_shape_is_simulated_in_time(tmp_path):
         run("--model", "llama2-7b", "--method", lora, *sizes, "--output", tmp_path / "o.json") == 0
     )
     assert time.process_time() - started < 120
-    assert read_json(tmp_path / "o.json")["weights_gib"] == pytest.approx(12.59, abs=0.02)
+    # 12.55 GiB, and in float32, as peft has it, 20 million of the adapter
+    assert read_json(tmp_path / "o.json")["weights_gib"] == pytest.approx(12.626, abs=0.001)
 
 
 @pytest.mark.parametrize(
