@@ -122,7 +122,8 @@ def test_operations_of_full_fine_tuning_are_six_a_parameter_and_token(study):
         expected + attention, rel=0.01
     )
     checkpointed = chosen.model_copy(update={"gradient_checkpointing": True})
-    again = 2 * (linear - head) * tokens
+    # Recomputation stops before a layer's last product, which nothing in the backward pass needs.
+    again = 2 * (linear - head - 30 * 576 * 1536) * tokens
     assert flops.of_a_sequence(config, checkpointed, tokens) == pytest.approx(
         expected + again + attention * 18 / 14, rel=0.01
     )
