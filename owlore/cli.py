@@ -93,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("study", metavar="STUDY.yaml")
     sub.add_argument("--results", **folder, default=Path("results"))
     sub.add_argument("--resources", **folder, default=Path("resources"))
+    sub.add_argument(
+        "--gpu-memory", type=_positive_float, metavar="GIB", help="simulate; does every cell fit?"
+    )
+    sub.add_argument(
+        "--tflops", type=_positive_float, default=50.0, help="assumed to be sustained, for hours"
+    )
+    sub.add_argument("--write", **file, help="a copy of the study that fits the card")
+    sub.add_argument("--cache", **folder, default=Path("resources/memory"), help="of simulations")
+
+    sub = command(commands.pin)
+    sub.add_argument("study", type=Path, metavar="STUDY.yaml")
 
     sub = command(commands.assets)
     sub.add_argument("--study", **study)
@@ -193,14 +204,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(sub)
 
     sub = command(commands.memory)
-    sub.add_argument("--model", **folder, required=True, help="a checkpoint folder or config.json")
-    sub.add_argument("--method", metavar="METHOD.yaml", help="a file, or JSON")
-    sub.add_argument("--micro-batch", type=_positive_int, help="sequences in a forward pass")
-    sub.add_argument("--seqlen", type=_positive_int, help="tokens in each")
-    sub.add_argument("--study", type=Path, metavar="STUDY.yaml", help="all its methods instead")
+    sub.add_argument(
+        "--model", required=True, help="a checkpoint folder, a config.json, or a published shape"
+    )
+    sub.add_argument("--method", action="append", metavar="METHOD.yaml", help="a file, or JSON")
+    sub.add_argument("--study", type=Path, metavar="STUDY.yaml", help="all methods of a study")
     sub.add_argument("--name", dest="model_name", help="with --study: the model's name in it")
-    sub.add_argument("--data", **folder, help="with --study: folder of <track>/seed<k>.jsonl")
-    sub.add_argument("--output", **file, required=True)
+    sub.add_argument("--micro-batch", type=_positive_int, help="sequences in a forward pass")
+    sub.add_argument("--seqlen", type=_positive_int, help="tokens in each; default: max_length")
+    sub.add_argument("--accumulation", type=_positive_int, help="micro-batches in a step")
+    sub.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=None)
+    sub.add_argument("--precision", help="of all methods, instead of their own")
+    sub.add_argument("--state", choices=["drop", "keep", "offload"], help="of sleeping layers")
+    sub.add_argument("--gpu-memory", type=_positive_float, metavar="GIB", help="what fits in it?")
+    sub.add_argument("--cache", **folder, help="earlier results; default: beside the output")
+    sub.add_argument("--data", **folder, help="with --study: lengths from <track>/seed<k>.jsonl")
+    sub.add_argument("--output", **file, required=True, help="JSON; the table and figure beside")
 
     for function in (commands.tables, commands.report, commands.track):
         sub = command(function)
@@ -232,7 +251,9 @@ def _add_threads(parser: argparse.ArgumentParser) -> None:
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     if all(action.dest != "dtype" for action in parser._actions):
-        parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+        parser.add_argument(
+            "--dtype", choices=["float32", "bfloat16"], help="default: the benchmark's"
+        )
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:

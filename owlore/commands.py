@@ -26,13 +26,39 @@ from owlore.parsing import load_yaml, parse
 
 
 def check(options: argparse.Namespace) -> None:
-    """Validate a study and say what it would run; load no model."""
-    from owlore import planning
+    """Validate a study and say what it would run and need; load no model."""
+    from owlore import pinning, planning
     from owlore.fit import check_models
 
     study = load_study(Path(options.study))
     check_models(study, options.resources)
-    print(planning.describe(study, options.results / study.study, options.resources))
+    missing = pinning.unpinned(study)
+    if missing:
+        print(f"not pinned yet, `owlore pin {options.study}` does it: {', '.join(missing)}")
+    print(planning.describe(study, options.results / study.study, options.resources), flush=True)
+    if options.gpu_memory is None:
+        return
+    _use_threads(1)
+    from owlore import card_plan
+
+    plan = card_plan.make(study, options.resources, options.gpu_memory, options.cache)
+    print(card_plan.text(plan, study, options.tflops, options.gpu_memory))
+    if options.write is not None:
+        card_plan.write(Path(options.study), plan, options.gpu_memory, options.write)
+        print(f"written: {options.write}, which fits: owlore run --configfile {options.write}")
+        return
+    card_plan.refuse(plan, options.gpu_memory)
+
+
+def pin(options: argparse.Namespace) -> None:
+    """Write the hub's current commits into a study, where it says `revision: unpinned`."""
+    from owlore import pinning
+
+    pinned = pinning.pin(options.study)
+    if not pinned:
+        print(f"pin: {options.study}: nothing is unpinned")
+    for place, repository, commit in pinned:
+        print(f"pin: {place}: {repository} at {commit}")
 
 
 def assets(options: argparse.Namespace) -> None:
@@ -53,11 +79,12 @@ def assets(options: argparse.Namespace) -> None:
 
 def model(options: argparse.Namespace) -> None:
     """Save a base model as a plain checkpoint."""
-    from owlore import models
+    from owlore import models, pinning
     from owlore.files import read_json
     from owlore.fit import check_cells
 
     study = _study(options)
+    pinning.require(study)
     if options.model_name not in study.models:
         raise BadInput(f"--name: {options.model_name!r}: allowed {', '.join(study.models)}")
     source = study.models[options.model_name]
@@ -76,10 +103,12 @@ def questions(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """Draw a track's training examples."""
+    from owlore import pinning
     from owlore.data import training_rows
     from owlore.files import write_jsonl
 
     study = _study(options)
+    pinning.require(study)
     _known("--track", options.track, study.tracks)
     rows = training_rows(study, options.track, options.seed, options.questions)
     write_jsonl(options.output, rows)
@@ -155,7 +184,7 @@ def evaluate(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
         weights_sha256=weights_sha256,
         engine=options.engine,
-        dtype=options.dtype,
+        dtype=options.dtype or benchmark.dtype,
         device=_device(options.device),
     )
 
@@ -176,7 +205,7 @@ def answer(options: argparse.Namespace) -> None:
         model_id=options.model_id,
         weights_sha256=weights_sha256,
         device=_device(options.device),
-        dtype=options.dtype,
+        dtype=options.dtype or spec.dtype,
     )
 
 
@@ -212,21 +241,65 @@ def judge(options: argparse.Namespace) -> None:
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Simulate a method's peak memory, without weights and without a GPU."""
+    """Simulate methods' peak memory, without weights and without a GPU."""
     _use_threads(1)
     from owlore import simulation
 
-    if options.study is not None:
+    if options.data is not None:  # the workflow's: lengths as in the training data
         study = _study(options)
         _known("--name", _needed(options, "model_name"), study.models)
-        train_data = _needed(options, "data")
-        simulation.run_study(study, options.model_name, options.model, train_data, options.output)
+        simulation.run_study(
+            study, options.model_name, Path(options.model), options.data, options.output
+        )
         return
-    for name in ("method", "micro_batch", "seqlen"):
-        _needed(options, name)
-    simulation.run(
-        options.model, _method(options.method), options.micro_batch, options.seqlen, options.output
-    )
+    from owlore import memory_plan, shapes
+    from owlore.progress import Progress
+
+    name, config = shapes.configuration(options.model)
+    wanted = _asked(options)
+    cache = options.cache or options.output.with_suffix(".cache")
+    rows = memory_plan.rows(config, wanted, cache, options.gpu_memory)
+    found = list(Progress(rows, desc="memory", unit="method", total=len(wanted)))
+    memory_plan.write(name, found, options.output, options.gpu_memory)
+    print(memory_plan.table(found, options.gpu_memory))
+    if options.gpu_memory is not None:
+        print(memory_plan.answer(found, options.gpu_memory))
+
+
+def _asked(options: argparse.Namespace) -> list[Any]:
+    """The methods of the command line with their sizes; equal ones of several tracks are one."""
+    from owlore.memory_plan import Asked
+
+    changes = {
+        key: value
+        for key, value in (
+            ("gradient_checkpointing", options.checkpointing),
+            ("gradient_accumulation_steps", options.accumulation),
+            ("precision", options.precision),
+            ("state", options.state),
+        )
+        if value is not None
+    }
+    blocks: dict[str, Method] = {}
+    if options.study is not None:
+        study = _study(options)
+        for track in study.tracks:
+            for name in study.run:
+                blocks[name] = study.method(name, track, options.model_name)
+    for source in options.method or []:
+        label = "method" if source.startswith("{") else Path(source).stem
+        blocks[label] = _method(source)
+    if not blocks:
+        raise BadInput("--method: needed here, or --study")
+    asked = []
+    for name, method in blocks.items():
+        if method.trainable == "none":
+            continue
+        own = {k: v for k, v in changes.items() if k != "state" or method.trainable == "layers"}
+        changed = parse(Method, {**method.model_dump(), **own}, name)
+        micro_batch = options.micro_batch or changed.per_device_train_batch_size
+        asked.append(Asked(name, changed, micro_batch, options.seqlen or changed.max_length))
+    return asked
 
 
 def tables(options: argparse.Namespace) -> None:

@@ -16,6 +16,8 @@ from owlore.errors import BadInput
 from owlore.method import Method, Name, Override, PositiveInt, Strict
 from owlore.parsing import load_yaml, near, parse
 
+# A study is made before its commits are known to everybody: `owlore pin` fills in what is unpinned.
+Revision = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|unpinned)$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 BENCHMARKS = ("commonsense", "mmlu", "gsm8k")  # scored by lm-eval; mtbench goes its own way
@@ -37,7 +39,7 @@ class Model(Strict):
     gguf: str | None = Field(None, description="path of the GGUF file inside the archive")
     path: str | None = Field(None, description="folder with a Hugging Face checkpoint")
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub")
+    revision: Revision | None = Field(None, description="commit of the hub")
 
     @model_validator(mode="after")
     def one_source(self) -> "Model":
@@ -67,7 +69,7 @@ class HubPool(Strict):
     path: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="the data set, owner/name")
     name: str | None = Field(None, description="its configuration")
     split: str = Field("train", pattern=r"^\w+$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="commit of the data set")
+    revision: Revision = Field(description="commit of the data set")
     file: str | None = Field(
         None, description="read this JSON, JSONL or Parquet file of it, not a split"
     )
@@ -126,6 +128,9 @@ class Benchmark(Strict):
     seed: int = 1234
     max_length: Annotated[int, Field(ge=16)] = 1024
     batch_size: PositiveInt = 16
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the weights while scoring"
+    )
     data_dir: str | None = Field(None, description="local copies of the data sets, no hub")
 
 
@@ -174,6 +179,9 @@ class MTBench(Strict):
     questions: Annotated[int, Field(ge=1, le=80)] = 80
     max_new_tokens: PositiveInt = 1024
     batch_size: PositiveInt = Field(16, description="questions answered at a time")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the weights while answering"
+    )
     seed: int = 0
     reference_set: Literal["gpt-4", "gpt-4-0125-preview"] = "gpt-4"
     judge: Judge = Field(description="the headline: its scores are in mtbench.json")
@@ -344,6 +352,6 @@ def check_study(value: Any, where: str = "study") -> Study:
 
 def _overrides(study: Study) -> Iterator[tuple[str, Override, int]]:
     for name in study.run:
-        blocks = study.methods[name].get("overrides") or []
+        blocks = study.methods[name].get("overrides") or study.training.get("overrides") or []
         for place, block in enumerate(blocks if isinstance(blocks, list) else []):
             yield name, parse(Override, block, f"methods.{name}.overrides[{place}]"), place

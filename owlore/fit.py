@@ -1,5 +1,6 @@
 """Does a method fit a model? What needs the model's shape, checked before data and training."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ def check_method(shape: Mapping[str, Any], method: Method, where: str) -> None:
         where: what the error calls the method.
 
     Raises:
-        BadInput: gamma exceeds the decoder layers, a rank the hidden size, or a length the window.
+        BadInput: gamma exceeds the decoder layers, a rank the hidden size, or a length the window;
+            or the precision needs a package that is not installed.
     """
     layers, hidden = shape["decoder_layers"], shape["hidden_size"]
     if method.gamma is not None and method.gamma > layers:
@@ -28,6 +30,8 @@ def check_method(shape: Mapping[str, Any], method: Method, where: str) -> None:
         rank = getattr(method, key)
         if rank is not None and rank > hidden:
             raise BadInput(f"{where}.{key}: {rank}: at most the model's hidden size, {hidden}")
+    if method.rounding == "lean" and importlib.util.find_spec("torchao") is None:
+        raise BadInput(f"{where}.precision: {method.precision} needs torchao: pip install torchao")
     window = shape["max_position_embeddings"]
     if method.trainable != "none" and window is not None and method.max_length > window:
         raise BadInput(f"{where}.max_length: {method.max_length}: the model's window is {window}")

@@ -1,9 +1,9 @@
 """LowRankAdamW: AdamW whose moments live in a low-rank space for chosen matrices (GaLore).
 
-Imports only torch, so that it can be lifted out, with `projector.py` and `rounding.py`. For a
-matrix of a group with a `rank` the gradient G is projected on an orthonormal basis of its leading
-subspace, Adam runs on the small projection, and the update is projected back and scaled (GaLore,
-arXiv 2403.03507, Algorithm 2):
+Imports only torch, so that it can be lifted out, with `moments.py`, `projector.py` and
+`rounding.py`. For a matrix of a group with a `rank` the gradient G is projected on an orthonormal
+basis of its leading subspace, Adam runs on the small projection, and the update is projected back
+and scaled (GaLore, arXiv 2403.03507, Algorithm 2):
 
     side left:   R = Pᵀ G,  W ← W − lr · scale · P · adam(R)        P: rows × rank
     side right:  R = G P,   W ← W − lr · scale · adam(R) · Pᵀ       P: columns × rank
@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from owlore import moments
 from owlore.projector import (
     leading_basis,
     project,
@@ -42,6 +43,9 @@ from owlore.projector import (
     rotated_moments,
 )
 from owlore.rounding import round_stochastically, widened
+
+ROUNDINGS = ("nearest", "stochastic", "master", "lean")
+CHUNK = 1 << 22  # entries of a bfloat16 weight that are float32 at one time
 
 
 class LowRankAdamW(torch.optim.Optimizer):
@@ -73,16 +77,20 @@ class LowRankAdamW(torch.optim.Optimizer):
             eps: added to the root of the second moment, after bias correction as torch does.
             weight_decay: decoupled, applied to the full weight.
             rounding: what becomes of an update of a bfloat16 weight. nearest: added in bfloat16,
-                moments in bfloat16 too (as published). stochastic: computed in float32, rounded
-                up or down at random. master: a float32 copy of the weight is state. The last two
-                keep float32 moments. Low-rank moments and bases are float32 always.
+                moments and bases in bfloat16 too (as published). stochastic: computed in float32,
+                rounded up or down at random. master: a float32 copy of the weight is state. Both
+                keep float32 moments and bases. lean: as stochastic, but large moments are stored
+                in 8 bits. Sums of projections are float32 always.
             seed: of the random sketches that start a basis, and of stochastic rounding.
 
         Raises:
             ValueError: `rounding` is not known.
+            ModuleNotFoundError: lean is asked for and torchao is not installed.
         """
-        if rounding not in ("nearest", "stochastic", "master"):
-            raise ValueError(f"rounding: {rounding!r}: allowed nearest, stochastic, master")
+        if rounding not in ROUNDINGS:
+            raise ValueError(f"rounding: {rounding!r}: allowed {', '.join(ROUNDINGS)}")
+        if rounding == "lean":
+            moments.prepare()  # missing, torchao stops us here and not at the first step
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -220,13 +228,12 @@ class LowRankAdamW(torch.optim.Optimizer):
         group = self.param_groups[self._group_index[parameter]]
         left = projects_left(parameter.shape, group["side"])
         assert parameter.grad is not None
-        gradient = widened(parameter.grad)
-        parameter.grad = None
+        gradient, parameter.grad = parameter.grad, None
         first = parameter not in self._projections
         state = self.state[parameter]
         if first and ("basis" not in state or state["age"] % group["update_proj_gap"] == 0):
             self._refresh(group, parameter, gradient, left)
-        projection = project(gradient, state["basis"], left)
+        projection = project(gradient, widened(state["basis"]), left)
         self._projections[parameter] = (
             projection if first else self._projections[parameter].add_(projection)
         )
@@ -240,64 +247,96 @@ class LowRankAdamW(torch.optim.Optimizer):
             FloatingPointError: the gradient is not finite; the parameter is named.
         """
         started = time.perf_counter()
-        if not torch.isfinite(gradient).all():
+        if not torch.isfinite(torch.stack(gradient.aminmax())).all():
             raise self._not_finite(parameter)
         state = self.state[parameter]
         refreshes = state.get("refreshes", 0)
-        old = state.get("basis")
+        old = widened(state["basis"]) if "basis" in state else None
         generator = self._generator_for(parameter, 2 * refreshes)
         new = leading_basis(gradient, left, group["rank"], group["refresh"], old, generator)
-        if "exp_avg" in state:
-            if group["moments"] == "reset":
-                for key in ("exp_avg", "exp_avg_sq", "step"):
-                    del state[key]
-            elif group["moments"] == "rotate" and old is not None:
-                state["exp_avg"], state["exp_avg_sq"] = rotated_moments(
-                    state["exp_avg"], state["exp_avg_sq"], new.T @ old, left
-                )
-        state.update({"basis": new, "age": state.get("age", 0), "refreshes": refreshes + 1})
+        if "step" in state and group["moments"] == "reset":
+            moments.forget(state)
+        elif "step" in state and group["moments"] == "rotate" and old is not None:
+            self._rotate(state, parameter, new.T @ old, left)
+        basis = new.to(self._dtype(parameter))
+        state.update({"basis": basis, "age": state.get("age", 0), "refreshes": refreshes + 1})
         self.projector_refreshes += 1
         self.projector_seconds += time.perf_counter() - started
 
+    def _rotate(self, state: dict[str, Any], parameter: Tensor, turn: Tensor, left: bool) -> None:
+        shape, everything = state["exp_avg"].shape, slice(0, state["exp_avg"].numel())
+        stored = moments.read(state, everything)
+        average, square = (widened(moment).view(shape) for moment in stored.values())
+        turned = rotated_moments(average, square, turn, left)
+        for moment, new in zip(stored.values(), turned, strict=True):
+            moment.copy_(new.reshape(-1))
+        moments.write(state, everything, stored)
+
     def _low_rank_step(self, group: dict[str, Any], parameter: Tensor, projection: Tensor) -> None:
         state = self.state[parameter]
-        if "exp_avg" not in state:
-            state.update(_fresh_moments(projection))
+        projection = projection.to(self._dtype(parameter))
+        if "step" not in state:
+            state.update(self._fresh_moments(parameter, projection))
         # Adam on a zero weight leaves exactly the step it would take.
         update = torch.zeros_like(projection)
-        _adam({**group, "weight_decay": 0.0}, [update], [projection], [state])
+        everything = slice(0, projection.numel())
+        stored = moments.read(state, everything)
+        now = {**stored, "step": state["step"]}
+        _adam({**group, "weight_decay": 0.0}, [update.view(-1)], [projection.view(-1)], [now])
+        moments.write(state, everything, stored)
         state["age"] += 1
         left = projects_left(parameter.shape, group["side"])
         change = project_back(update, state["basis"], left)
-        weight = self._weight_to_update(parameter)
+        weight = self._master(parameter) if self._is_wide(parameter) else parameter
         if group["weight_decay"] > 0:
             weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(change.to(weight.dtype), alpha=group["scale"])
-        self._write_back(parameter, weight)
+        if weight is not parameter:
+            parameter.copy_(self._rounded(weight, self._rounding_generator(parameter)))
 
     def _plain_step(self, group: dict[str, Any], trained: list[Tensor]) -> None:
-        if not trained:
-            return
-        # One call for all weights; but wide copies are made one at a time.
-        for parameters in [trained] if self._rounding == "nearest" else [[p] for p in trained]:
-            weights = [self._weight_to_update(p) for p in parameters]
-            gradients = [
-                p.grad.to(weight.dtype)
-                for p, weight in zip(parameters, weights, strict=True)
-                if p.grad is not None
-            ]
-            for parameter, weight in zip(parameters, weights, strict=True):
-                if "exp_avg" not in self.state[parameter]:
-                    self.state[parameter].update(_fresh_moments(weight))
-            _adam(group, weights, gradients, [self.state[p] for p in parameters])
-            for parameter, weight in zip(parameters, weights, strict=True):
-                self._write_back(parameter, weight)
+        for parameter in trained:
+            if "step" not in self.state[parameter]:
+                self.state[parameter].update(self._fresh_moments(parameter, parameter))
+        together = [p for p in trained if not self._is_wide(p)]
+        if together:
+            gradients = [p.grad for p in together if p.grad is not None]
+            _adam(group, together, gradients, [self.state[p] for p in together])
+        for parameter in trained:
+            if self._is_wide(parameter):
+                self._wide_step(group, parameter)
 
-    def _weight_to_update(self, parameter: Tensor) -> Tensor:
-        """Return the weight itself or, for rounding stochastic and master, a float32 copy."""
-        if self._rounding == "nearest" or parameter.dtype != torch.bfloat16:
-            return parameter
-        if self._rounding == "stochastic":
+    def _wide_step(self, group: dict[str, Any], parameter: Tensor) -> None:
+        """Update a bfloat16 weight in float32, chunk by chunk: wide copies are small."""
+        assert parameter.grad is not None
+        state, flat, gradient = self.state[parameter], parameter.view(-1), parameter.grad.view(-1)
+        master = self._master(parameter).view(-1) if self._rounding == "master" else None
+        generator = self._rounding_generator(parameter)
+        steps = state["step"]
+        for start in range(0, flat.numel(), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            weight = flat[chunk].float() if master is None else master[chunk]
+            stored = moments.read(state, chunk)
+            now = {**stored, "step": steps.clone()}
+            _adam(group, [weight], [gradient[chunk].float()], [now])
+            moments.write(state, chunk, stored)
+            flat[chunk] = self._rounded(weight, generator)
+        state["step"] = steps + 1
+
+    def _fresh_moments(self, parameter: Tensor, like: Tensor) -> dict[str, Tensor]:
+        return moments.fresh(like, self._dtype(parameter), self._rounding == "lean")
+
+    def _dtype(self, parameter: Tensor) -> torch.dtype:
+        """Of a parameter's moments (if they are not in 8 bits) and basis."""
+        return torch.float32 if self._is_wide(parameter) else parameter.dtype
+
+    def _is_wide(self, parameter: Tensor) -> bool:
+        """Return whether the weight is bfloat16 but its update is made in float32."""
+        return self._rounding != "nearest" and parameter.dtype == torch.bfloat16
+
+    def _master(self, parameter: Tensor) -> Tensor:
+        """Return a float32 copy of the weight: a new one, or with rounding master the state's."""
+        if self._rounding != "master":
             return parameter.float()
         state = self.state[parameter]
         if "master" not in state:
@@ -305,14 +344,13 @@ class LowRankAdamW(torch.optim.Optimizer):
         master: Tensor = state["master"]
         return master
 
-    def _write_back(self, parameter: Tensor, weight: Tensor) -> None:
-        if weight is parameter:
-            return
-        if self._rounding == "stochastic":
-            # Every step of every parameter has its own generator: resuming needs no state.
-            steps = self.param_groups[self._group_index[parameter]]["steps"]
-            weight = round_stochastically(weight, self._generator_for(parameter, 2 * steps + 1))
-        parameter.copy_(weight)
+    def _rounded(self, weight: Tensor, generator: torch.Generator) -> Tensor:
+        return weight if self._rounding == "master" else round_stochastically(weight, generator)
+
+    def _rounding_generator(self, parameter: Tensor) -> torch.Generator:
+        # Every step of every parameter has its own generator: resuming needs no state.
+        steps = self.param_groups[self._group_index[parameter]]["steps"]
+        return self._generator_for(parameter, 2 * steps + 1)
 
     def _generator_for(self, parameter: Tensor, occasion: int) -> torch.Generator:
         number = self._number[parameter]
@@ -347,14 +385,6 @@ def _adam(
         eps=group["eps"],
         maximize=False,
     )
-
-
-def _fresh_moments(like: Tensor) -> dict[str, Any]:
-    return {
-        "step": torch.zeros((), dtype=torch.float32, device=like.device),
-        "exp_avg": torch.zeros_like(like),
-        "exp_avg_sq": torch.zeros_like(like),
-    }
 
 
 def _move(state: dict[str, Any], device: torch.device) -> None:

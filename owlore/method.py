@@ -79,10 +79,13 @@ class Method(Strict):
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, gt=0)
     gradient_checkpointing: bool = False
-    precision: Literal["float32", "bfloat16", "bfloat16-master", "bfloat16-stochastic"] = Field(
+    precision: Literal[
+        "float32", "bfloat16", "bfloat16-master", "bfloat16-stochastic", "bfloat16-lean"
+    ] = Field(
         "float32",
-        description="of the weights; bfloat16: moments too, as published; -master: float32 copies "
-        "of what trains now; -stochastic: updates rounded up or down at random",
+        description="of the weights; bfloat16: optimizer state too, as published; -master: float32 "
+        "copies of what trains now; -stochastic: updates rounded up or down at random; -lean: the "
+        "same with moments in 8 bits (needs torchao)",
     )
     checkpoint_steps: PositiveInt = 10
 

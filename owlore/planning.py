@@ -5,10 +5,13 @@ from pathlib import Path
 from owlore import provenance
 from owlore.config import Cell, Study
 from owlore.files import free_bytes, read_json, read_jsonl, write_json
+from owlore.shapes import PUBLISHED, on_hub
 from owlore.training_formats import texts
 
 GIB = 2**30
 WORDS_TO_TOKENS = 1.5  # a rough count while the training data is only text
+PROMPT_TOKENS = 1000  # of MT-Bench: the judge's instructions, both turns, a reference; at most
+GRADE_TOKENS = 300  # a judge's explanation
 
 
 def describe(study: Study, root: Path, resources: Path) -> str:
@@ -31,6 +34,7 @@ def describe(study: Study, root: Path, resources: Path) -> str:
         f"  seeds      {', '.join(map(str, study.seeds))}",
         f"  cells      {len(cells)}, {len(trained)} of them trained, {len(done)} done so far",
         "  training   " + _training(study, root),
+        "  judging    " + _judging(study),
         "  disk       " + _disk(study, root, resources, trained),
     ]
     return "\n".join(lines)
@@ -73,20 +77,42 @@ def _training(study: Study, root: Path) -> str:
     return f"{text} (tokens are known once the data stage has run)"
 
 
+def _judging(study: Study) -> str:
+    """The most tokens that a judge reads, and about what it writes."""
+    read = graded = written = 0
+    for cell in study.cells():
+        asked = study.tracks[cell.track].mtbench
+        if asked is not None:
+            # Two turns a question: the first judged with one answer, the second with both.
+            read += asked.questions * (2 * PROMPT_TOKENS + 3 * asked.max_new_tokens)
+            graded += 2 * asked.questions
+            if asked.judge.provider == "openai":  # our own judge reads the grade off its logits
+                written += 2 * asked.questions * GRADE_TOKENS
+    if not graded:
+        return "none"
+    return (
+        f"{graded:,} grades; at most {read / 1e6:,.2f} million tokens to read, about "
+        f"{written / 1e6:,.2f} million to write"
+    )
+
+
 def _disk(study: Study, root: Path, resources: Path, trained: list[Cell]) -> str:
     free = free_bytes(root) / GIB
-    sizes = {
-        model: read_json(file)["bytes"]
-        for model in study.models
-        if (file := resources / "models" / model / "model.json").exists()
-    }
+    sizes, parameters = {}, {}
+    for name, model in study.models.items():
+        file, known = resources / "models" / name / "model.json", on_hub(model.hub)
+        if file.exists():
+            sizes[name], parameters[name] = (read_json(file)[k] for k in ("bytes", "parameters"))
+        elif known is not None:  # on the hub in two bytes a parameter
+            parameters[name] = PUBLISHED[known].parameters
+            sizes[name] = 2 * parameters[name]
     if len(sizes) < len(study.models):
         return f"{free:.0f} GiB free (the need is known once the models are there)"
-    kept = sum(
-        sizes[cell.model]
-        for cell in trained
-        if study.method(cell.method, cell.track, cell.model).trainable != "lora"
-    )
+    kept = sum(sizes.values())
+    for cell in trained:
+        method = study.method(cell.method, cell.track, cell.model)
+        if method.trainable != "lora":
+            kept += parameters[cell.model] * (4 if method.dtype == "float32" else 2)
     # A full fine-tuning checkpoint holds weights and two moments; two of them may lie on disk.
     working = 6 * max(sizes.values())
     return (

@@ -64,6 +64,10 @@ def rating_logprobs(
     longest = max(map(len, tails))
     limit = min(MAX_PROMPT_TOKENS, window(model, longest) or MAX_PROMPT_TOKENS)
     cut = max(0, shared - limit)
+    sliding = getattr(model.config.get_text_config(), "sliding_window", None)
+    if sliding is not None and shared - cut + longest > sliding:
+        # What a token sees depends on where it stands: nothing is shared.
+        return _one_by_one(model, texts[0][cut:shared], tails), cut
 
     prompt = torch.tensor([texts[0][cut:shared]], device=model.device)
     output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
@@ -88,3 +92,14 @@ def rating_logprobs(
     steps = later.double().log_softmax(-1).gather(1, following[:, None])[:, 0]
     total = total.index_add(0, owners.to(model.device), steps)
     return total.cpu(), cut
+
+
+def _one_by_one(model: PreTrainedModel, prompt: list[int], tails: list[list[int]]) -> torch.Tensor:
+    """Return the log probability of each tail after the prompt, a forward pass a tail."""
+    totals = []
+    for tail in tails:
+        ids = torch.tensor([prompt + tail[:-1]], device=model.device)
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(tail)).logits[0]
+        wanted = torch.tensor(tail, device=model.device)[:, None]
+        totals.append(logits.double().log_softmax(-1).gather(1, wanted).sum())
+    return torch.stack(totals).cpu()

