@@ -27,9 +27,10 @@ class Sheet:
             "Simulated peak of allocated memory, sequences of 512 tokens, checkpointing, pure "
             "bfloat16 unless said otherwise; methods are those of workflow/studies. Against: what "
             "others report, on a GPU, context and fragmentation included. About 19 GiB was found "
-            "for OwLore with rank 256, a loss over all logits at once, and the gradients of the five "
-            "layers side by side until the step; here rank 128, logits in chunks, and a projected "
-            "gradient is freed in the backward pass, which is also why GaLore needs so little.",
+            "for OwLore with rank 256, a loss over all logits at once, and the gradients of the "
+            "five layers side by side until the step; here rank 128, logits in chunks, and a "
+            "projected gradient is freed in the backward pass, which is also why GaLore needs so "
+            "little.",
         )
 
     def add(
