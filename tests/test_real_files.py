@@ -85,7 +85,7 @@ def test_commonsense_equals_plain_lm_eval(
 ) -> None:
     model = save_tiny(tmp_path / "model", LONG)
     chosen = benchmark(
-        tasks={name: {"limit": 40} for name in tasks}, num_fewshot=shots, max_length=WINDOW
+        tasks={name: {"limit": 16} for name in tasks}, num_fewshot=shots, max_length=WINDOW
     )
     record, rows = run(tmp_path, model, chosen, FILES)
     members = []
