@@ -318,11 +318,22 @@ def tables(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """Walk from a table's cell back to samples, weights, data and code; 1 if a file was altered."""
+    from owlore import lineage
     from owlore.explanation import explain
+    from owlore.progress import line
     from owlore.results import load
 
     study, root = _study_and_root(options)
-    return explain(load(study, root), options.table, options.cell)
+    changed = lineage.altered(root)
+    try:
+        return explain(load(study, root), options.table, options.cell)
+    except Exception as error:
+        if not changed:
+            raise
+        # An altered file may break the reading of it in any way.
+        line(f"cannot be explained: {error!r}")
+        line(f"not what was recorded: {', '.join(map(str, changed))}")
+        return 1
 
 
 def report(options: argparse.Namespace) -> None:

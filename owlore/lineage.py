@@ -51,6 +51,17 @@ def write_sources(results: Results) -> None:
     write_json(root / "tables" / SOURCES, dict(sorted(hashes.items())))
 
 
+def altered(root: Path) -> list[Path]:
+    """Return the files of tables/sources.json that are gone or not what they were."""
+    path = root / "tables" / SOURCES
+    recorded = read_json(path) if path.exists() else {}
+    return [
+        root / name
+        for name, sha256 in recorded.items()
+        if not (root / name).exists() or sha256_file(root / name) != sha256
+    ]
+
+
 def find(table: Table, cell: str) -> tuple[list[Value], Value]:
     """Return the row and the value that `cell`, "ROW:COLUMN", names.
 
