@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--questions", type=Path, default=QUESTIONS)
     parser.add_argument("--number", type=int, default=16, help="questions, evenly from the 80")
-    parser.add_argument("--tokens", type=int, default=128, help="new tokens a turn")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens a turn")
     parser.add_argument("--batch", type=int, default=16)
     chosen = parser.parse_args()
     questions = read_jsonl(chosen.questions)
