@@ -19,7 +19,7 @@ from measuring import MODEL, Table
 
 from owlore import models
 from owlore.config import Benchmark
-from owlore.evaluate import draw
+from owlore.evaluate import drawn
 from owlore.lm_tasks import load_tasks
 from owlore.lm_tasks import members as members_of
 from owlore.memory import allocated_peak
@@ -37,15 +37,9 @@ def requests_of(names: list[str], shots: int, limit: int, data_dir: Path) -> lis
     )
     found: list[Instance] = []
     for name, members in load_tasks(benchmark, data_dir).items():
-        sizes = [len(member.eval_docs) for member in members]
-        drawn = draw(name, sum(sizes), benchmark)
-        first = 0
-        for member, size in zip(members, sizes, strict=True):
-            own = [index - first for index in drawn if first <= index < first + size]
-            first += size
-            if own:
-                member.build_all_requests(samples=own)
-                found += member.instances
+        for member, _, own in drawn(name, members, benchmark):
+            member.build_all_requests(samples=own)
+            found += member.instances
     return found
 
 

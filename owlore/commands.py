@@ -5,24 +5,22 @@ Heavy modules are imported by the command that needs them, so that `--help` and 
 
 import argparse
 import json
-import os
 from pathlib import Path
-from typing import Any
 
-from owlore.config import (
-    TRANSPORT,
-    Benchmark,
-    Cell,
-    Judge,
-    MTBench,
-    Study,
-    Task,
-    check_study,
-    load_study,
+from owlore.config import TRANSPORT, Cell, load_study
+from owlore.options import (
+    asked_methods,
+    benchmark_of,
+    device_of,
+    known,
+    method_of,
+    mtbench_of,
+    needed,
+    study_and_root,
+    study_of,
+    use_threads,
+    weights_of,
 )
-from owlore.errors import BadInput
-from owlore.method import Method
-from owlore.parsing import load_yaml, parse
 
 
 def check(options: argparse.Namespace) -> None:
@@ -38,7 +36,7 @@ def check(options: argparse.Namespace) -> None:
     print(planning.describe(study, options.results / study.study, options.resources), flush=True)
     if options.gpu_memory is None:
         return
-    _use_threads(1)
+    use_threads(1)
     from owlore import card_plan
 
     plan = card_plan.make(study, options.resources, options.gpu_memory, options.cache)
@@ -66,11 +64,10 @@ def assets(options: argparse.Namespace) -> None:
     from owlore.assets import fetch
     from owlore.files import write_text
 
-    study = _study(options)
+    study = study_of(options)
     names = list(study.archives) if options.only is None else [options.only]
     for name in names:
-        if name not in study.archives:
-            raise BadInput(f"--only: {name!r}: allowed {', '.join(study.archives) or 'none'}")
+        known("--only", name, study.archives)
         path = fetch(name, study.archives[name], options.output)
         receipt = f"{study.archives[name].sha256}  {path.name}\n"
         write_text(path.with_name(f"{path.name}.sha256"), receipt)  # as sha256sum writes it
@@ -83,10 +80,9 @@ def model(options: argparse.Namespace) -> None:
     from owlore.files import read_json
     from owlore.fit import check_cells
 
-    study = _study(options)
+    study = study_of(options)
     pinning.require(study)
-    if options.model_name not in study.models:
-        raise BadInput(f"--name: {options.model_name!r}: allowed {', '.join(study.models)}")
+    known("--name", options.model_name, study.models)
     source = study.models[options.model_name]
     filename = study.archives[source.archive].filename if source.archive else None
     models.build(options.model_name, source, options.archives, filename, options.output)
@@ -98,7 +94,7 @@ def questions(options: argparse.Namespace) -> None:
     """Write the embedded questions, calibration text and MT-Bench files."""
     from owlore.questions import build
 
-    build(_study(options), options.archives, options.output)
+    build(study_of(options), options.archives, options.output)
 
 
 def data(options: argparse.Namespace) -> None:
@@ -107,9 +103,9 @@ def data(options: argparse.Namespace) -> None:
     from owlore.data import training_rows
     from owlore.files import write_jsonl
 
-    study = _study(options)
+    study = study_of(options)
     pinning.require(study)
-    _known("--track", options.track, study.tracks)
+    known("--track", options.track, study.tracks)
     rows = training_rows(study, options.track, options.seed, options.questions)
     write_jsonl(options.output, rows)
     print(f"data {options.track} seed {options.seed}: {len(rows)} training examples", flush=True)
@@ -117,17 +113,17 @@ def data(options: argparse.Namespace) -> None:
 
 def contamination(options: argparse.Namespace) -> None:
     """Look for a track's benchmark questions in its training examples."""
-    _use_threads(1)
+    use_threads(1)
     from owlore import contamination as stage
 
-    study = _study(options)
-    _known("--track", options.track, study.tracks)
+    study = study_of(options)
+    known("--track", options.track, study.tracks)
     stage.check(study, options.track, options.data, options.questions, options.output)
 
 
 def outliers(options: argparse.Namespace) -> None:
     """Score every decoder layer of a model."""
-    _use_threads(options.threads)
+    use_threads(options.threads)
     from owlore import score_layers as stage
 
     stage.run(
@@ -145,8 +141,8 @@ def outliers(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """Train one cell; resumes by itself after it was killed."""
-    _use_threads(options.threads)
-    method = _method(options.method)
+    use_threads(options.threads)
+    method = method_of(options.method)
     cell = json.loads(options.cell) if options.cell else None
     from owlore import finetune as stage
     from owlore.progress import line
@@ -161,7 +157,7 @@ def finetune(options: argparse.Namespace) -> None:
         options.output,
         seed=options.seed,
         outliers=options.outliers,
-        device=_device(options.device),
+        device=device_of(options.device),
         cell=cell,
     )
     label = Cell(**cell).path if cell else str(options.output)
@@ -170,9 +166,9 @@ def finetune(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score a model on lm-eval tasks, keeping every question."""
-    _use_threads(options.threads)
-    benchmark = _benchmark(options)
-    model_dir, adapter, weights_sha256 = _weights(options)
+    use_threads(options.threads)
+    benchmark = benchmark_of(options)
+    model_dir, adapter, weights_sha256 = weights_of(options)
     from owlore import evaluate as stage
 
     stage.evaluate(
@@ -185,15 +181,15 @@ def evaluate(options: argparse.Namespace) -> None:
         weights_sha256=weights_sha256,
         engine=options.engine,
         dtype=options.dtype or benchmark.dtype,
-        device=_device(options.device),
+        device=device_of(options.device),
     )
 
 
 def answer(options: argparse.Namespace) -> None:
     """Let a model answer MT-Bench's questions."""
-    _use_threads(options.threads)
-    spec = _mtbench(options)
-    model_dir, adapter, weights_sha256 = _weights(options)
+    use_threads(options.threads)
+    spec = mtbench_of(options)
+    model_dir, adapter, weights_sha256 = weights_of(options)
     from owlore import mtbench
 
     mtbench.answer(
@@ -204,25 +200,25 @@ def answer(options: argparse.Namespace) -> None:
         spec=spec,
         model_id=options.model_id,
         weights_sha256=weights_sha256,
-        device=_device(options.device),
+        device=device_of(options.device),
         dtype=options.dtype or spec.dtype,
     )
 
 
 def judge(options: argparse.Namespace) -> None:
     """Grade MT-Bench answers."""
-    _use_threads(options.threads)
-    spec = _mtbench(options)
+    use_threads(options.threads)
+    spec = mtbench_of(options)
     from owlore import judging
     from owlore.files import read_json
 
     described = read_json(options.cell_file) if options.cell_file else {"weights_sha256": ""}
     who = spec.judge
     if options.study is not None:  # the caps and the pace, which change no result
-        _needed(options, "cell_file")
-        asked = _study(options).tracks[described["track"]].mtbench
+        needed(options, "cell_file")
+        asked = study_of(options).tracks[described["track"]].mtbench
         judges = asked.judges if asked is not None else {}
-        _known("--name", options.judge_name, judges)
+        known("--name", options.judge_name, judges)
         pace = {key: getattr(judges[options.judge_name], key) for key in TRANSPORT}
         who = who.model_copy(update=pace)
     judging.judge(
@@ -236,18 +232,18 @@ def judge(options: argparse.Namespace) -> None:
         base_model=options.base_model,
         weights_sha256=described["weights_sha256"],
         scores=options.scores or options.output.with_suffix(".scores.json"),
-        device=_device(options.device),
+        device=device_of(options.device),
     )
 
 
 def memory(options: argparse.Namespace) -> None:
     """Simulate methods' peak memory, without weights and without a GPU."""
-    _use_threads(1)
+    use_threads(1)
     from owlore import simulation
 
     if options.data is not None:  # the workflow's: lengths as in the training data
-        study = _study(options)
-        _known("--name", _needed(options, "model_name"), study.models)
+        study = study_of(options)
+        known("--name", needed(options, "model_name"), study.models)
         simulation.run_study(
             study, options.model_name, Path(options.model), options.data, options.output
         )
@@ -256,7 +252,7 @@ def memory(options: argparse.Namespace) -> None:
     from owlore.progress import Progress
 
     name, config = shapes.configuration(options.model)
-    wanted = _asked(options)
+    wanted = asked_methods(options)
     cache = options.cache or options.output.with_suffix(".cache")
     rows = memory_plan.rows(config, wanted, cache, options.gpu_memory)
     found = list(Progress(rows, desc="memory", unit="method", total=len(wanted)))
@@ -266,49 +262,13 @@ def memory(options: argparse.Namespace) -> None:
         print(memory_plan.answer(found, options.gpu_memory))
 
 
-def _asked(options: argparse.Namespace) -> list[Any]:
-    """The methods of the command line with their sizes; equal ones of several tracks are one."""
-    from owlore.memory_plan import Asked
-
-    changes = {
-        key: value
-        for key, value in (
-            ("gradient_checkpointing", options.checkpointing),
-            ("gradient_accumulation_steps", options.accumulation),
-            ("precision", options.precision),
-            ("state", options.state),
-        )
-        if value is not None
-    }
-    blocks: dict[str, Method] = {}
-    if options.study is not None:
-        study = _study(options)
-        for track in study.tracks:
-            for name in study.run:
-                blocks[name] = study.method(name, track, options.model_name)
-    for source in options.method or []:
-        label = "method" if source.startswith("{") else Path(source).stem
-        blocks[label] = _method(source)
-    if not blocks:
-        raise BadInput("--method: needed here, or --study")
-    asked = []
-    for name, method in blocks.items():
-        if method.trainable == "none":
-            continue
-        own = {k: v for k, v in changes.items() if k != "state" or method.trainable == "layers"}
-        changed = parse(Method, {**method.model_dump(), **own}, name)
-        micro_batch = options.micro_batch or changed.per_device_train_batch_size
-        asked.append(Asked(name, changed, micro_batch, options.seqlen or changed.max_length))
-    return asked
-
-
 def tables(options: argparse.Namespace) -> None:
     """Write the comparison tables and figures."""
     from owlore import figures, lineage
     from owlore import tables as stage
     from owlore.results import load
 
-    study, root = _study_and_root(options)
+    study, root = study_and_root(options)
     results = load(study, root)
     stage.write_tables(results)
     lineage.write_sources(results)
@@ -318,29 +278,17 @@ def tables(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """Walk from a table's cell back to samples, weights, data and code; 1 if a file was altered."""
-    from owlore import lineage
     from owlore.explanation import explain
-    from owlore.progress import line
-    from owlore.results import load
 
-    study, root = _study_and_root(options)
-    changed = lineage.altered(root)
-    try:
-        return explain(load(study, root), options.table, options.cell)
-    except Exception as error:
-        if not changed:
-            raise
-        # An altered file may break the reading of it in any way.
-        line(f"cannot be explained: {error!r}")
-        line(f"not what was recorded: {', '.join(map(str, changed))}")
-        return 1
+    study, root = study_and_root(options)
+    return explain(study, root, options.table, options.cell)
 
 
 def report(options: argparse.Namespace) -> None:
     """Write the offline report page."""
     from owlore.report import write_report
 
-    study, root = _study_and_root(options)
+    study, root = study_and_root(options)
     write_report(study, root)
     print(f"report: {root / 'report' / 'index.html'}", flush=True)
 
@@ -349,14 +297,14 @@ def track(options: argparse.Namespace) -> None:
     """Log result files to MLflow."""
     from owlore import tracking
 
-    study, root = _study_and_root(options)
+    study, root = study_and_root(options)
     if options.rebuild:
         tracking.rebuild(study, root)
     elif options.initialise:
-        tracking.initialise(study, root, _needed(options, "output"))
+        tracking.initialise(study, root, needed(options, "output"))
     elif options.cell:
         cell = Cell(**json.loads(options.cell))
-        tracking.track_cell(study, root, cell, _needed(options, "output"))
+        tracking.track_cell(study, root, cell, needed(options, "output"))
     else:
         tracking.track_study(study, root, options.output or root / "receipts" / "study.json")
 
@@ -373,104 +321,3 @@ def run(options: argparse.Namespace) -> int:
     from owlore import launch
 
     return launch.run(options.arguments)
-
-
-def _weights(options: argparse.Namespace) -> tuple[Path, Path | None, str]:
-    """Return model folder, adapter folder and hash of the weights to score."""
-    from owlore import models
-    from owlore.files import read_json
-
-    if options.cell_file is None:
-        model_dir, adapter = _needed(options, "model"), options.adapter
-        return model_dir, adapter, models.weights_sha256(adapter or model_dir)
-    cell = read_json(options.cell_file)
-    folder = Path(cell["model_dir"])
-    if not folder.is_dir():
-        raise BadInput(
-            f"{options.cell_file}: its weights are gone from {folder}; "
-            f"make them again: snakemake -R finetune {options.cell_file}"
-        )
-    if cell["adapter"]:
-        return _needed(options, "model"), folder, cell["weights_sha256"]
-    return folder, None, cell["weights_sha256"]
-
-
-def _benchmark(options: argparse.Namespace) -> Benchmark:
-    if options.benchmark:
-        return parse(Benchmark, _yaml_or_json("--benchmark", options.benchmark), "--benchmark")
-    tasks = {name: Task(limit=options.limit) for name in _needed(options, "tasks").split(",")}
-    block = {"tasks": tasks, "num_fewshot": options.num_fewshot}
-    return parse(Benchmark, block, "--tasks")
-
-
-def _mtbench(options: argparse.Namespace) -> MTBench:
-    spec = _yaml_or_json("--spec", options.spec) if options.spec else {}
-    if getattr(options, "judge", None):
-        judge = _yaml_or_json("--judge", options.judge)
-        spec = {**spec, "judge": parse(Judge, judge, "--judge")}
-    elif "judge" not in spec:
-        spec = {**spec, "judge": {"provider": "transformers", "model": "base"}}
-    return parse(MTBench, spec, "--spec")
-
-
-def _method(source: str) -> Method:
-    return parse(Method, _yaml_or_json("--method", source), "method")
-
-
-def _yaml_or_json(flag: str, source: str) -> dict[str, Any]:
-    if source.startswith("{"):
-        try:
-            value = json.loads(source)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{flag}: not JSON ({error})") from None
-    else:
-        value = load_yaml(Path(source))
-    if not isinstance(value, dict):
-        raise BadInput(f"{flag}: {source}: expected a mapping of keys")
-    return value
-
-
-def _study(options: argparse.Namespace) -> Study:
-    if options.study.suffix == ".json":  # written by the workflow from a checked study
-        from owlore.files import read_json
-
-        return check_study(read_json(options.study), str(options.study))
-    return load_study(options.study)
-
-
-def _study_and_root(options: argparse.Namespace) -> tuple[Study, Path]:
-    study = _study(options)
-    return study, options.results / study.study
-
-
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _use_threads(count: int) -> None:
-    """Pin the thread count before torch starts: it changes the last bits of sums."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(count)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-    from transformers.utils import logging
-
-    torch.set_num_threads(count)
-    # Loading takes a second; our own bars say what takes long.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _known(flag: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise BadInput(f"{flag}: {name!r}: allowed {', '.join(known)}")
-
-
-def _needed(options: argparse.Namespace, name: str) -> Any:
-    value = getattr(options, name)
-    if value is None:
-        raise BadInput(f"--{name.replace('_', '-')}: needed here")
-    return value

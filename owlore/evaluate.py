@@ -163,7 +163,7 @@ def _score_all(
 ) -> dict[str, list[Row]]:
     """Score every task that is not finished yet, under one bar; return the rows of each."""
     asked = {
-        name: sum(_requests(member, own) for member, _, own in _drawn(name, members, benchmark))
+        name: sum(_requests(member, own) for member, _, own in drawn(name, members, benchmark))
         for name, members in tasks.items()
     }
     rows: dict[str, list[Row]] = {}
@@ -197,7 +197,7 @@ def _score(lm: SharedPrefixLM, name: str, members: list[Any], benchmark: Benchma
     first_of: dict[str, int] = {}
     scored: dict[str, Any] = {}
     chosen: dict[str, list[int]] = {}
-    for member, first, own in _drawn(name, members, benchmark):
+    for member, first, own in drawn(name, members, benchmark):
         first_of[member.task_name], scored[member.task_name] = first, member
         if len(own) < len(member.eval_docs):
             chosen[member.task_name] = own
@@ -217,15 +217,15 @@ def _score(lm: SharedPrefixLM, name: str, members: list[Any], benchmark: Benchma
     return sorted(rows, key=lambda row: row["doc_id"])
 
 
-def _drawn(
+def drawn(
     name: str, members: list[Any], benchmark: Benchmark
 ) -> Iterator[tuple[Any, int, list[int]]]:
     """Yield (member, number of its first question, its drawn questions), if any are drawn."""
     sizes = [len(member.eval_docs) for member in members]
-    drawn = draw(name, sum(sizes), benchmark)
+    chosen = draw(name, sum(sizes), benchmark)
     first = 0
     for member, size in zip(members, sizes, strict=True):
-        own = [index - first for index in drawn if first <= index < first + size]
+        own = [index - first for index in chosen if first <= index < first + size]
         if own:
             yield member, first, own
         first += size
@@ -234,7 +234,7 @@ def _drawn(
 def _questions(name: str, members: list[Any], benchmark: Benchmark) -> list[Any]:
     """Return what decides a task's rows besides the model: the questions, their shots."""
     decides = []
-    for member, _, own in _drawn(name, members, benchmark):
+    for member, _, own in drawn(name, members, benchmark):
         shots = member.config.num_fewshot
         examples = repr(list(member.fewshot_docs())) if shots else ""
         decides.append([member.task_name, member.VERSION, shots, sha256_text(examples)])

@@ -1,23 +1,39 @@
 """What `owlore explain TABLE CELL` prints: the way back from a number to all that it rests on."""
 
+from pathlib import Path
+
 from owlore import lineage
+from owlore.config import Study
 from owlore.errors import BadInput
 from owlore.files import read_json
 from owlore.parsing import near
 from owlore.progress import line
-from owlore.results import CellResults, Results
+from owlore.results import CellResults, Results, load
 from owlore.table_formats import Table
 from owlore.tables import FORMATS, make_tables
 
 SHOWN = 12  # digits of a hash
 
 
-def explain(results: Results, name: str, cell: str) -> int:
+def explain(study: Study, root: Path, name: str, cell: str) -> int:
     """Print the way back from a table's cell; return 1 if a file is not what was recorded, else 0.
 
     Raises:
         BadInput: no such table, row or column; the tables have not been made.
     """
+    try:
+        return _explain(load(study, root), name, cell)
+    except Exception as error:
+        changed = lineage.altered(root)
+        if not changed:
+            raise
+        # An altered file may break the reading of it in any way.
+        line(f"cannot be explained: {error!r}")
+        line(f"not what was recorded: {', '.join(map(str, changed))}")
+        return 1
+
+
+def _explain(results: Results, name: str, cell: str) -> int:
     tables = {table.name: table for table in make_tables(results)}
     if name not in tables:
         raise BadInput(f"{name}: no such table ({near(name, tables)})")
