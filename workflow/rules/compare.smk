@@ -67,6 +67,7 @@ rule report:
             "report.py",
             "summary.py",
             "templates/answers.html",
+            "templates/colours.css",
             "templates/report.html",
         ),
     output:
