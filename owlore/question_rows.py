@@ -14,19 +14,13 @@ from lm_eval.api.metrics import mean, mean_stderr
 from owlore.config import Benchmark
 from owlore.errors import BadInput
 from owlore.files import sha256_text
+from owlore.results import CORRECT
 from owlore.shared_prefix import SharedPrefixLM
 
 Row = dict[str, Any]
 # Columns that several questions may share: BoolQ's passage, Social IQa's story, HellaSwag's video.
 PASSAGES = ("passage", "context", "source_id")
 STRICT, FLEXIBLE = "strict-match", "flexible-extract"  # lm-eval's filters of GSM8K
-# metric -> column of the rows
-COLUMNS = {
-    "acc": "correct",
-    "acc_norm": "correct_norm",
-    "exact_match": "correct",
-    "exact_match_flexible": "correct_flexible",
-}
 
 
 def question_rows(
@@ -157,9 +151,9 @@ def task_summary(name: str, members: list[Any], rows: list[Row], benchmark: Benc
 
 
 def _metrics(members: list[Any]) -> list[str]:
-    """Return the metrics that all members have, in the order of COLUMNS."""
+    """Return the metrics that all members have, in the order of CORRECT."""
     have = set.intersection(*(metrics_of(member) for member in members))
-    return [metric for metric in COLUMNS if metric in have]
+    return [metric for metric in CORRECT if metric in have]
 
 
 def metrics_of(task: Any) -> set[str]:
@@ -171,7 +165,7 @@ def metrics_of(task: Any) -> set[str]:
 
 
 def _mean_and_error(metric: str, rows: list[Row]) -> dict[str, float | None]:
-    values = [float(row[COLUMNS[metric]]) for row in rows]
+    values = [float(row[CORRECT[metric]]) for row in rows]
     return {
         metric: mean(values),
         f"{metric}_stderr": mean_stderr(values) if len(values) > 1 else None,
