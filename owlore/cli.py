@@ -8,12 +8,13 @@ import argparse
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from owlore import __version__, commands
-from owlore.errors import OwloreError
+from owlore.errors import BadInput, OwloreError
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -25,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     try:
         return options.command(options) or 0
+    except BadInput as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(5)  # the first rank says it too, and torchrun stops us when it has ended
+            return error.exit_code
+        print(f"owlore {options.name}: {error}", file=sys.stderr)
+        return error.exit_code
     except OwloreError as error:
         print(f"owlore {options.name}: {error}", file=sys.stderr)
         return error.exit_code

@@ -4,7 +4,8 @@ Run as: `owlore finetune --model DIR --data TRAIN.jsonl --method METHOD.yaml [--
 --seed K --output DIR`
 
 A killed run resumes from its last whole checkpoint and ends with the same weights as one never
-killed: data order, layer draws, optimizer and random states are all restored.
+killed: data order, layer draws, optimizer and random states are all restored. Under torchrun the
+model is sharded (`owlore.sharding`); a checkpoint resumes on any number of ranks.
 """
 
 import os
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from owlore import data, models, provenance
+from owlore import data, models, provenance, sharding
 from owlore.errors import BadInput
 from owlore.files import (
     canonical_json,
@@ -63,6 +65,7 @@ def finetune(
     started, device = provenance.now(), _checked_device(device)
     config = models.read_config(model_dir)
     check_method(models.shape(config), method, "method")
+    sharding.check(method)
     tokenizer = models.load_tokenizer(model_dir)
     examples = data.tokenise(read_jsonl(train_file), tokenizer, method.max_length, method.too_long)
     largest = max(max(example.input_ids) for example in examples)
@@ -81,6 +84,7 @@ def finetune(
     size = sum(file.stat().st_size for file in model_dir.glob("*.safetensors"))
     require_free_space(output, size * (8 if method.trainable == "all" else 4))
 
+    sharding.start(device)
     torch.manual_seed(seed)
     model = trainable_model(models.load(model_dir, method.dtype), method)
     trainer = CellTrainer.assemble(
@@ -90,7 +94,11 @@ def finetune(
     torch.manual_seed(seed)
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     result = trainer.results()
-    _save(model, tokenizer, output / "model")
+    weights = sharding.whole_weights(model) if sharding.ranks() > 1 else None
+    sharding.stop()
+    if not sharding.is_first():
+        return
+    _save(model, tokenizer, output / "model", weights)
     write_jsonl(output / "history.jsonl", trainer.history())
     write_json(
         output / "finetune.json",
@@ -137,6 +145,7 @@ def describe_base(model_dir: Path, output: Path, cell: dict[str, Any]) -> None:
             "data_sha256": None,
             "outliers_sha256": None,
             "seconds": 0.0,
+            "ranks": 1,
             "tokens": 0,
             "tokens_per_second": None,
             "examples": 0,
@@ -190,11 +199,16 @@ def _checked_device(device: str) -> str:
     return device
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: dict[str, Tensor] | None,
+) -> None:
     """Save a checkpoint or adapter so that `folder` is whole or absent."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    model.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

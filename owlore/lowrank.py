@@ -159,15 +159,16 @@ class LowRankAdamW(torch.optim.Optimizer):
         """
         self._project_all()
         gradients = {
-            parameter: gradient
+            parameter: self._here(gradient)
             for parameter in self._number
             if (gradient := self._projections.get(parameter, parameter.grad)) is not None
         }
         found = list(gradients.values())
-        norm = torch.nn.utils.get_total_norm(found).float()
+        norm = self._norm_everywhere(torch.nn.utils.get_total_norm(found).float())
         if not torch.isfinite(norm):
-            for parameter, gradient in gradients.items():
-                if not torch.isfinite(gradient).all():
+            finite = torch.stack([torch.isfinite(gradient).all() for gradient in found])
+            for parameter, fine in zip(gradients, self._true_everywhere(finite), strict=True):
+                if not fine:
                     raise self._not_finite(parameter)
         if norm > max_norm:
             torch._foreach_mul_(found, max_norm / (norm + 1e-6))
@@ -233,7 +234,7 @@ class LowRankAdamW(torch.optim.Optimizer):
         state = self.state[parameter]
         if first and ("basis" not in state or state["age"] % group["update_proj_gap"] == 0):
             self._refresh(group, parameter, gradient, left)
-        projection = project(gradient, widened(state["basis"]), left)
+        projection = self._projection(parameter, gradient, left)
         self._projections[parameter] = (
             projection if first else self._projections[parameter].add_(projection)
         )
@@ -247,18 +248,19 @@ class LowRankAdamW(torch.optim.Optimizer):
             FloatingPointError: the gradient is not finite; the parameter is named.
         """
         started = time.perf_counter()
+        gradient = self._whole_gradient(gradient)
         if not torch.isfinite(torch.stack(gradient.aminmax())).all():
             raise self._not_finite(parameter)
         state = self.state[parameter]
         refreshes = state.get("refreshes", 0)
-        old = widened(state["basis"]) if "basis" in state else None
+        old = widened(self._whole_basis(parameter)) if "basis" in state else None
         generator = self._generator_for(parameter, 2 * refreshes)
-        new = leading_basis(gradient, left, group["rank"], group["refresh"], old, generator)
+        new = self._leading_basis(gradient, left, group["rank"], group["refresh"], old, generator)
         if "step" in state and group["moments"] == "reset":
             moments.forget(state)
         elif "step" in state and group["moments"] == "rotate" and old is not None:
             self._rotate(state, parameter, new.T @ old, left)
-        basis = new.to(self._dtype(parameter))
+        basis = self._kept_basis(new.to(self._dtype(parameter)))
         state.update({"basis": basis, "age": state.get("age", 0), "refreshes": refreshes + 1})
         self.projector_refreshes += 1
         self.projector_seconds += time.perf_counter() - started
@@ -286,22 +288,24 @@ class LowRankAdamW(torch.optim.Optimizer):
         moments.write(state, everything, stored)
         state["age"] += 1
         left = projects_left(parameter.shape, group["side"])
-        change = project_back(update, state["basis"], left)
-        weight = self._master(parameter) if self._is_wide(parameter) else parameter
+        change = self._change(parameter, update, left)
+        here = self._here(parameter)
+        weight = self._master(parameter) if self._is_wide(parameter) else here
         if group["weight_decay"] > 0:
             weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(change.to(weight.dtype), alpha=group["scale"])
-        if weight is not parameter:
-            parameter.copy_(self._rounded(weight, self._rounding_generator(parameter)))
+        if weight is not here:
+            here.copy_(self._rounded(weight, self._rounding_generator(parameter)))
 
     def _plain_step(self, group: dict[str, Any], trained: list[Tensor]) -> None:
         for parameter in trained:
             if "step" not in self.state[parameter]:
-                self.state[parameter].update(self._fresh_moments(parameter, parameter))
+                self.state[parameter].update(self._fresh_moments(parameter, self._here(parameter)))
         together = [p for p in trained if not self._is_wide(p)]
         if together:
-            gradients = [p.grad for p in together if p.grad is not None]
-            _adam(group, together, gradients, [self.state[p] for p in together])
+            weights = [self._here(p) for p in together]
+            gradients = [self._here(p.grad) for p in together if p.grad is not None]
+            _adam(group, weights, gradients, [self.state[p] for p in together])
         for parameter in trained:
             if self._is_wide(parameter):
                 self._wide_step(group, parameter)
@@ -309,7 +313,8 @@ class LowRankAdamW(torch.optim.Optimizer):
     def _wide_step(self, group: dict[str, Any], parameter: Tensor) -> None:
         """Update a bfloat16 weight in float32, chunk by chunk: wide copies are small."""
         assert parameter.grad is not None
-        state, flat, gradient = self.state[parameter], parameter.view(-1), parameter.grad.view(-1)
+        state, flat = self.state[parameter], self._here(parameter).view(-1)
+        gradient = self._here(parameter.grad).view(-1)
         master = self._master(parameter).view(-1) if self._rounding == "master" else None
         generator = self._rounding_generator(parameter)
         steps = state["step"]
@@ -337,10 +342,10 @@ class LowRankAdamW(torch.optim.Optimizer):
     def _master(self, parameter: Tensor) -> Tensor:
         """Return a float32 copy of the weight: a new one, or with rounding master the state's."""
         if self._rounding != "master":
-            return parameter.float()
+            return self._here(parameter).float()
         state = self.state[parameter]
         if "master" not in state:
-            state["master"] = parameter.float()
+            state["master"] = self._here(parameter).float()
         master: Tensor = state["master"]
         return master
 
@@ -360,6 +365,38 @@ class LowRankAdamW(torch.optim.Optimizer):
     def _not_finite(self, parameter: Tensor) -> FloatingPointError:
         what = f"{self._name[parameter]} {tuple(parameter.shape)}"
         return FloatingPointError(f"the gradient of {what} is not finite")
+
+    # Where tensors lie: all here. `owlore.sharded_lowrank` has its own version of what follows.
+
+    def _here(self, tensor: Tensor) -> Tensor:
+        """Return this process's part of a weight or of its gradient."""
+        return tensor
+
+    def _whole_gradient(self, gradient: Tensor) -> Tensor:
+        return gradient
+
+    def _whole_basis(self, parameter: Tensor) -> Tensor:
+        basis: Tensor = self.state[parameter]["basis"]
+        return basis
+
+    def _leading_basis(self, *arguments: Any) -> Tensor:
+        """Return a new basis; the arguments are those of `projector.leading_basis`."""
+        return leading_basis(*arguments)
+
+    def _kept_basis(self, basis: Tensor) -> Tensor:
+        return basis
+
+    def _projection(self, parameter: Tensor, gradient: Tensor, left: bool) -> Tensor:
+        return project(gradient, widened(self.state[parameter]["basis"]), left)
+
+    def _change(self, parameter: Tensor, update: Tensor, left: bool) -> Tensor:
+        return project_back(update, self.state[parameter]["basis"], left)
+
+    def _norm_everywhere(self, norm: Tensor) -> Tensor:
+        return norm
+
+    def _true_everywhere(self, flags: Tensor) -> Tensor:
+        return flags
 
 
 def _adam(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from owlore import models
+from owlore import models, sharding
 from owlore.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ KINDS = ("weights", "gradients", "optimizer", "activations")
 
 @dataclass
 class Meter:
-    """What is measured while training; part of every checkpoint, so that a resumed run adds up."""
+    """What is measured while training; part of every checkpoint, so that a resumed run adds up.
+
+    Bytes are of this rank, tokens and seconds of the whole step.
+    """
 
     seconds: float = 0.0
     tokens: int = 0
@@ -37,18 +40,19 @@ class Meter:
     @contextmanager
     def activations(self, model: nn.Module) -> Iterator[None]:
         """Add up what the forward pass inside keeps for backward; weights do not count."""
-        weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        kept: dict[int, int] = {}
+        kept: dict[int, torch.UntypedStorage] = {}
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             yield
-        self.highest("activations", sum(kept.values()))
+        # A weight that FSDP2 had gathered is empty again, or the model's parameter still.
+        weights = {sharding.here(p).untyped_storage().data_ptr() for p in model.parameters()}
+        found = sum(storage.nbytes() for at, storage in kept.items() if at not in weights)
+        self.highest("activations", found)
 
 
 class Measuring(TrainerCallback):
@@ -81,10 +85,10 @@ class Measuring(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
-        meter.highest("weights", sum(p.nbytes for p in parameters))
+        meter.highest("weights", sum(sharding.here(p).nbytes for p in parameters))
         gradients = [p.grad for p in parameters if p.grad is not None]
         gradients += self._trainer.low_rank_adamw().projections().values()
-        meter.highest("gradients", sum(g.nbytes for g in gradients))
+        meter.highest("gradients", sum(sharding.here(g).nbytes for g in gradients))
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         meter.trained_parameters = max(meter.trained_parameters, trained)
 

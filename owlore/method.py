@@ -87,6 +87,11 @@ class Method(Strict):
         "copies of what trains now; -stochastic: updates rounded up or down at random; -lean: the "
         "same with moments in 8 bits (needs torchao)",
     )
+    mixed_precision: Literal["none", "bfloat16"] = Field(
+        "none",
+        description="only on several ranks (FSDP2); bfloat16: forward and backward in bfloat16; "
+        "weights, sums of gradients and optimizer in float32",
+    )
     checkpoint_steps: PositiveInt = 10
 
     overrides: list[Override] = Field(default_factory=list)
@@ -124,13 +129,15 @@ class Method(Strict):
             require(("rank",), "projection: low-rank")
         else:
             refuse(projected, "projection: low-rank")
+        if self.precision != "float32":
+            refuse({"mixed_precision"}, "precision: float32")
         if self.trainable != "none":
             require(("learning_rate",), f"trainable: {self.trainable}")
         return self
 
     @property
     def examples_per_step(self) -> int:
-        """Training examples in one optimizer step, on one device."""
+        """Training examples in one optimizer step, over all ranks."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @property

@@ -4,11 +4,13 @@ from typing import Any, cast
 
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from owlore import models
 from owlore.lowrank import LowRankAdamW
 from owlore.method import Method
+from owlore.sharded_lowrank import ShardedLowRankAdamW
 
 
 def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
@@ -47,7 +49,10 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
 def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> LowRankAdamW:
     """Return the method's optimizer over all that trains now or may be woken later."""
     assert method.learning_rate is not None
-    return LowRankAdamW(
+    kind = LowRankAdamW
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        kind = ShardedLowRankAdamW
+    return kind(
         optimizer_groups(model, method),
         lr=method.learning_rate,
         betas=(method.adam_beta1, method.adam_beta2),

@@ -4,6 +4,7 @@ Jobs write bars to stderr, which the workflow sends to the job's log, and short 
 which it leaves on the terminal.
 """
 
+import os
 import sys
 import time
 from typing import Any
@@ -19,6 +20,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any):
         """Take tqdm's arguments."""
         kwargs.setdefault("mininterval", 0.1 if sys.stderr.isatty() else 5.0)
+        kwargs.setdefault("disable", not _speaks())
         self._said = time.monotonic()
         super().__init__(*args, **kwargs)
 
@@ -37,5 +39,10 @@ class Progress(tqdm):  # type: ignore[type-arg]
 
 
 def line(text: str) -> None:
-    """Say one line on stdout at once."""
-    print(text, flush=True)
+    """Say one line on stdout at once; of several ranks the first one does."""
+    if _speaks():
+        print(text, flush=True)
+
+
+def _speaks() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -2,7 +2,7 @@
 
 What it adds to the Trainer: examples come in exactly the order that the data stage wrote,
 unlabelled tokens never reach the head, every step is measured, and a checkpoint counts only when it
-is whole.
+is whole. On several ranks (`owlore.sharding`) all of it is done by every rank; the first writes.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from owlore import data, models
+from owlore import data, models, sharding
 from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
 from owlore.loss import answer_loss
@@ -64,6 +64,8 @@ class CellTrainer(Trainer):
     ) -> "CellTrainer":
         """Put the parts together; the layer switch comes only with trainable: layers."""
         pad = int(tokenizer.pad_token_id)
+        if sharding.ranks() > 1:
+            sharding.shard(model, method, device)
         order = data.TrainingOrder(examples, method.max_steps * method.examples_per_step, seed)
         trainer = cls(
             model=model,
@@ -75,6 +77,10 @@ class CellTrainer(Trainer):
                 else lambda batch: data.padded_batch(batch, pad)
             ),
         )
+        if sharding.ranks() > 1:
+            # Leave placement, sharding and sums of gradients to the model. (Told so by the model
+            # itself, the Trainer would refuse to write checkpoints; ours gather what they need.)
+            trainer.is_distributed_loading_by_transformers = True
         trainer.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
         trainer.language_model, trainer.order = model, order
         trainer.method, trainer.seed = method, seed
@@ -94,17 +100,10 @@ class CellTrainer(Trainer):
     def prepare_resume(self, fingerprint: dict[str, Any]) -> Path | None:
         """Find the newest whole checkpoint of this very cell; others are left-overs and go."""
         self.fingerprint = fingerprint
-        folder = Path(self.args.output_dir or "")
-        whole = []
-        for checkpoint in folder.glob("checkpoint-*"):
-            marker = checkpoint / STATE_FILE
-            if marker.exists() and read_json(marker)["fingerprint"] == fingerprint:
-                whole.append(checkpoint)
-            else:
-                shutil.rmtree(checkpoint)
-        if not whole:
+        found = sharding.of_first(self._newest_whole_checkpoint)
+        if found is None:
             return None
-        newest = max(whole, key=lambda path: int(path.name.split("-")[1]))
+        newest = Path(found)
         state = read_json(newest / STATE_FILE)
         self.meter = Meter(**state["meter"])
         if self.switch is not None:
@@ -112,12 +111,26 @@ class CellTrainer(Trainer):
         line(f"finetune: resuming from step {newest.name.split('-')[1]}")
         return newest
 
+    def _newest_whole_checkpoint(self) -> str | None:
+        folder = Path(self.args.output_dir or "")
+        whole = []
+        for checkpoint in folder.glob("checkpoint-*"):
+            marker = checkpoint / STATE_FILE
+            if marker.exists() and read_json(marker)["fingerprint"] == self.fingerprint:
+                whole.append(checkpoint)
+            else:
+                shutil.rmtree(checkpoint)
+        if not whole:
+            return None
+        return str(max(whole, key=lambda path: int(path.name.split("-")[1])))
+
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """Train as the Trainer does.
 
         Raises:
             TrainingStopped: the loss or a gradient is not finite. The optimizer finds a gradient
-                in the backward pass, where a basis is due, or when it clips.
+                in the backward pass, where a basis is due, or when it clips. Or another rank
+                has died.
         """
         try:
             return super().train(*arguments, **keywords)
@@ -125,6 +138,8 @@ class CellTrainer(Trainer):
             raise TrainingStopped(
                 f"{error} at step {self.state.global_step + 1}: try a smaller learning_rate"
             ) from None
+        except RuntimeError as error:
+            raise (sharding.lost_rank(error) or error) from None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.order)
@@ -154,7 +169,12 @@ class CellTrainer(Trainer):
     ) -> Tensor:
         """Return the mean cross-entropy over the labelled tokens of the whole step."""
         with self.meter.activations(self.language_model):
-            loss = answer_loss(model, inputs, num_items_in_batch)
+            loss: Tensor
+            if sharding.ranks() > 1:
+                # Averaged over the ranks, by FSDP2 and in the log, it is the step's own.
+                loss = model.answer_loss(inputs, num_items_in_batch) * sharding.ranks()
+            else:
+                loss = answer_loss(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             digest = hashlib.sha256(inputs["input_ids"].cpu().numpy().tobytes()).hexdigest()
             raise TrainingStopped(
@@ -163,11 +183,45 @@ class CellTrainer(Trainer):
             )
         return loss
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the model; a sharded one is gathered on the first rank."""
+        if sharding.ranks() == 1:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = sharding.whole_weights(self.language_model)
+        if sharding.is_first():
+            self._save(output_dir, weights)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if sharding.ranks() == 1:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            sharding.load_weights(self.language_model, Path(resume_from_checkpoint))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        assert self.lr_scheduler is not None
+        state = self.low_rank_adamw().state_dict()  # of a sharded one all ranks ask
+        if sharding.is_first():
+            torch.save(state, Path(output_dir) / "optimizer.pt")
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        assert self.lr_scheduler is not None
+        # Mapped: a rank reads its part of a tensor, not the whole.
+        read: dict[str, Any] = {"map_location": "cpu", "weights_only": True, "mmap": True}
+        self.low_rank_adamw().load_state_dict(torch.load(Path(checkpoint, "optimizer.pt"), **read))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, "scheduler.pt"), **read))
+
     def results(self) -> dict[str, Any]:
-        """Return the numbers of finetune.json."""
+        """Return the numbers of finetune.json; bytes are the largest of any rank."""
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
         meter = self.meter
+        meter.bytes = sharding.highest(meter.bytes)
+        peak = sharding.highest({"peak": peak_bytes(self.args.device.type)})["peak"]
         return {
+            "ranks": sharding.ranks(),
             "seconds": round(meter.seconds, 3),
             "tokens": meter.tokens,
             "tokens_per_second": round(meter.tokens / meter.seconds, 2) if meter.seconds else None,
@@ -178,7 +232,7 @@ class CellTrainer(Trainer):
             "trainable_parameters": meter.trained_parameters,
             "total_parameters": sum(p.numel() for p in self.language_model.parameters()),
             "memory_bytes": {k: meter.bytes[k] for k in KINDS},
-            "peak_bytes": peak_bytes(self.args.device.type),
+            "peak_bytes": peak,
             "optimizer_bytes": meter.bytes["optimizer"],
             "decoder_optimizer_bytes": meter.bytes["decoder"],
             "layer_activations": self.switch.activations if self.switch else None,
@@ -203,23 +257,26 @@ class _WholeCheckpoints(TrainerCallback):
     ) -> None:
         trainer = self._trainer
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
-        write_json(
-            folder / STATE_FILE,
-            {
-                "fingerprint": trainer.fingerprint,
-                "meter": vars(trainer.meter),
-                "switch": trainer.switch.state_dict() if trainer.switch else None,
-            },
-        )
+        bytes_now = sharding.highest(trainer.meter.bytes)  # all ranks have written when it is known
+        if sharding.is_first():
+            write_json(
+                folder / STATE_FILE,
+                {
+                    "fingerprint": trainer.fingerprint,
+                    "meter": {**vars(trainer.meter), "bytes": bytes_now},
+                    "switch": trainer.switch.state_dict() if trainer.switch else None,
+                },
+            )
 
 
 def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
     assert method.learning_rate is not None
+    size, accumulation = sharding.shares(method, sharding.ranks())
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=method.max_steps,
-        per_device_train_batch_size=method.per_device_train_batch_size,
-        gradient_accumulation_steps=method.gradient_accumulation_steps,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=accumulation,
         learning_rate=method.learning_rate,
         lr_scheduler_type=method.lr_scheduler_type,
         warmup_steps=method.warmup_steps,

@@ -1,0 +1,214 @@
+"""One training run on several processes: FSDP2, started by torchrun.
+
+    torchrun --standalone --nproc-per-node 2 -m owlore finetune … --output DIR
+
+Every decoder layer is one FSDP2 group, and all else (embedding, final norm, head) another. A step has the examples of one process and
+their labelled tokens as its divisor, so that the number of ranks changes losses by rounding alone;
+`shares` says how a step is cut, and its one exception. The layer draw is every rank's own, from the
+same seed. `owlore.sharded_lowrank` is the optimizer.
+
+Differences from one process: dropout, in models that have it, draws the same mask on all ranks; and
+the random states of a checkpoint are of its own number of ranks, others start from the seed.
+
+Cost: every rank reads the whole base model into main memory before it keeps its shards (70B in
+bfloat16: 140 GB a rank), and a checkpoint or the result is gathered in the first rank's main memory
+(70B: 140 GB, with float32 weights 280 GB, and what is trained now of optimizer state).
+"""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from owlore import models
+from owlore.errors import BadInput, TrainingStopped
+from owlore.loss import answer_loss
+from owlore.method import Method
+
+PATIENCE = timedelta(minutes=30)  # of a rank for the others: one writes, the rest waits
+
+
+def ranks() -> int:
+    """Return how many processes train together; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Return whether this process writes files and speaks."""
+    return ranks() == 1 or os.environ["RANK"] == "0"
+
+
+def check(method: Method) -> None:
+    """Check a method against the number of ranks.
+
+    Raises:
+        BadInput: it cannot be trained so.
+    """
+    count = ranks()
+    if count == 1:
+        if method.mixed_precision != "none":
+            raise BadInput(
+                f"method.mixed_precision: {method.mixed_precision}: only on several ranks "
+                "(torchrun); on one allowed: none"
+            )
+        return
+    if method.trainable == "lora":
+        raise BadInput(
+            f"method.trainable: lora: not on several ranks ({count}); allowed: all, layers"
+        )
+    if method.rounding == "lean":
+        raise BadInput(
+            f"method.precision: {method.precision}: not on several ranks ({count}); allowed: "
+            "float32, bfloat16, bfloat16-master, bfloat16-stochastic"
+        )
+    if method.examples_per_step % count:
+        raise BadInput(
+            f"method.per_device_train_batch_size × gradient_accumulation_steps: "
+            f"{method.examples_per_step} examples a step: allowed are multiples of the ranks, "
+            f"{count}"
+        )
+
+
+def shares(method: Method, count: int) -> tuple[int, int]:
+    """Return a rank's micro-batch size and micro-batches a step.
+
+    Each micro-batch of one process is cut into equal parts where that works out: a step is then
+    the same arithmetic. Else the parts are the largest that work out, and there are fewer
+    micro-batches: the first one, which a basis is made of (see `owlore.lowrank`), holds other
+    examples than on one process.
+    """
+    size = method.per_device_train_batch_size
+    share = method.examples_per_step // count
+    if size % count == 0:
+        part = size // count
+    else:
+        part = max(d for d in range(1, min(size, share) + 1) if share % d == 0)
+    return part, share // part
+
+
+def start(device: str) -> None:
+    """Meet the other ranks; nothing happens on one."""
+    if ranks() == 1:
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
+
+
+def stop() -> None:
+    """Leave the other ranks, after all of them are done."""
+    if ranks() > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def shard(model: PreTrainedModel, method: Method, device: str) -> None:
+    """Shard a model in place; all parameters become DTensors in row shards.
+
+    Every group must have something to train here: FSDP2 settles a group's dtypes once, and with
+    mixed precision one that is frozen then can never be woken. Afterwards the model has a method
+    `answer_loss`, which runs `owlore.loss.answer_loss` as FSDP2's forward.
+    """
+    mesh = init_device_mesh(device, (ranks(),))
+    if method.mixed_precision == "bfloat16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    else:
+        policy = MixedPrecisionPolicy()
+    for layer in models.decoder_layers(model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    root: Any = model
+    root.settle = lambda: None  # a forward pass that does nothing but settle the dtypes
+    root.answer_loss = lambda *arguments: answer_loss(model, *arguments)
+    for name in ("settle", "answer_loss"):
+        register_fsdp_forward_method(model, name)
+    root.settle()
+    cast("FSDPModule", model).reshard()
+
+
+def here(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor, sharded or not."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the whole weights in main memory; of a sharded model on the first rank alone.
+
+    All ranks must ask, as each holds a part.
+    """
+    gathered: dict[int, Tensor] = {}
+    found = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in gathered:  # tied weights are one tensor, in the file too
+            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            gathered[id(tensor)] = whole.detach().cpu() if is_first() else whole.new_empty(0)
+        found[name] = gathered[id(tensor)]
+    return found
+
+
+@torch.no_grad()
+def load_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Read a checkpoint's safetensors files into a sharded model, each rank its own part."""
+    own = model.state_dict(keep_vars=True)
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 (it is not a mapping)
+                target, saved = own[name], stored.get_tensor(name)
+                if isinstance(target, DTensor):
+                    saved = saved.to(target.device)
+                    saved = distribute_tensor(
+                        saved, target.device_mesh, target.placements, src_data_rank=None
+                    )
+                target.copy_(saved)
+
+
+def barrier() -> None:
+    """Wait until all ranks are here."""
+    if ranks() > 1:
+        dist.barrier()
+
+
+def of_first(make: Callable[[], Any]) -> Any:
+    """Call `make` on the first rank and return its result, plain values, on all."""
+    if ranks() == 1:
+        return make()
+    value = [make() if is_first() else None]
+    dist.broadcast_object_list(value)
+    return value[0]
+
+
+def highest(values: dict[str, int]) -> dict[str, int]:
+    """Return the largest value of each key over all ranks."""
+    if ranks() == 1:
+        return values
+    found: list[Any] = [None] * ranks()
+    dist.all_gather_object(found, values)
+    return {key: max(each[key] for each in found) for key in values}
+
+
+def lost_rank(error: RuntimeError) -> TrainingStopped | None:
+    """Return what to say if the error means that another rank has died; None if it does not."""
+    lost = isinstance(error, dist.DistError) or any(
+        name in str(error) for name in ("gloo", "Gloo", "NCCL", "Connection")
+    )
+    if ranks() == 1 or not lost:
+        return None
+    return TrainingStopped(
+        f"rank {os.environ['RANK']}: another rank has stopped (its own message is above or in "
+        "torchrun's summary); the last whole checkpoint is kept: the same command resumes from it"
+    )
