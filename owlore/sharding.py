@@ -2,10 +2,10 @@
 
     torchrun --standalone --nproc-per-node 2 -m owlore finetune … --output DIR
 
-Every decoder layer is one FSDP2 group, and all else (embedding, final norm, head) another. A step has the examples of one process and
-their labelled tokens as its divisor, so that the number of ranks changes losses by rounding alone;
-`shares` says how a step is cut, and its one exception. The layer draw is every rank's own, from the
-same seed. `owlore.sharded_lowrank` is the optimizer.
+Every decoder layer is one FSDP2 group, and all else (embedding, final norm, head) another. A step
+has the examples of one process and their labelled tokens as its divisor, so that the number of
+ranks changes losses by rounding alone; `shares` says how a step is cut, and its one exception. The
+layer draw is every rank's own, from the same seed. `owlore.sharded_lowrank` is the optimizer.
 
 Differences from one process: dropout, in models that have it, draws the same mask on all ranks; and
 the random states of a checkpoint are of its own number of ranks, others start from the seed.

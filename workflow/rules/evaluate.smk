@@ -31,6 +31,7 @@ rule evaluate:
         data_dir=data_dir_flag,
         samples=subpath(output.samples, parent=True),
     shell:
-        "python -m owlore evaluate --model {params.model} --cell-file {input.cell} "
+        "python -m owlore.devices {resources.gpu} evaluate "
+        "--model {params.model} --cell-file {input.cell} "
         "--benchmark {params.settings:q} {params.data_dir} --threads {threads} "
         "--output {output.result} --samples {params.samples} 2> {log}"

@@ -37,6 +37,8 @@ rule train:
             "projector.py",
             "rounding.py",
             "sampling.py",
+            "sharded_lowrank.py",
+            "sharding.py",
             "switching.py",
             "training.py",
         ),
@@ -63,6 +65,7 @@ rule train:
         outliers=outliers_flag,
         folder=subpath(output.result, parent=True),
     shell:
-        "python -m owlore finetune --model {params.model} --data {input.data} "
+        "python -m owlore.devices {resources.gpu} finetune "
+        "--model {params.model} --data {input.data} "
         "--method {params.method:q} {params.outliers} --seed {params.seed} "
         "--cell {params.cell:q} --threads {threads} --output {params.folder} 2> {log}"

@@ -24,7 +24,8 @@ rule answer:
         questions=f"{ROOT}/questions/mtbench/question.jsonl",
         model_id=model_id,
     shell:
-        "python -m owlore answer --model {params.model} --cell-file {input.cell} "
+        "python -m owlore.devices {resources.gpu} answer "
+        "--model {params.model} --cell-file {input.cell} "
         "--questions {params.questions} --spec {params.settings:q} "
         "--model-id {params.model_id} --threads {threads} --output {output} 2> {log}"
 
@@ -57,7 +58,8 @@ rule judge:
         prompts=f"{ROOT}/questions/mtbench/judge_prompts.jsonl",
         references=reference_file,
     shell:
-        "python -m owlore judge --questions {params.questions} --prompts {params.prompts} "
+        "python -m owlore.devices {resources.gpu} judge "
+        "--questions {params.questions} --prompts {params.prompts} "
         "--references {params.references} --answers {input.answers} --spec {params.settings:q} "
         "--base-model {params.model} --cell-file {input.cell} --threads {threads} "
         "--study {params.study} {params.further} --output {output.judgments} "
