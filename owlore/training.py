@@ -5,8 +5,10 @@ unlabelled tokens never reach the head, every step is measured, and a checkpoint
 is whole. On several ranks (`owlore.sharding`) all of it is done by every rank; the first writes.
 """
 
+import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -182,6 +184,11 @@ class CellTrainer(Trainer):
                 f"batch sha256 {digest[:16]}: try a smaller learning_rate"
             )
         return loss
+
+    @contextlib.contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Sum over ranks after every micro-batch instead: no rank keeps whole gradients."""
+        yield
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the model; a sharded one is gathered on the first rank."""

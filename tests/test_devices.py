@@ -104,3 +104,15 @@ def test_without_a_gpu_the_command_is_the_plain_one(arguments):
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0 and done.stdout.startswith("owlore ")
+
+
+@pytest.mark.parametrize(("count", "processes"), [(1, 1), (2, 2)])
+def test_finetune_starts_as_many_processes_as_it_has_gpus(count, processes):
+    done = subprocess.run(
+        [sys.executable, "-m", "owlore.devices", str(count), "finetune", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: owlore finetune") == processes

@@ -140,7 +140,7 @@ def test_a_run_of_one_process_goes_on_with_two(inputs, tmp_path, monkeypatch):
 
 
 def test_a_killed_rank_stops_the_others_and_one_process_goes_on(inputs, tmp_path):
-    chosen = method("owlore", max_steps=60, interval_steps=5, checkpoint_steps=4)
+    chosen = method("owlore", max_steps=24, interval_steps=5, checkpoint_steps=4)
     on_one(inputs, tmp_path / "whole", chosen)
     line = command(inputs, tmp_path / "cut", chosen, ranks=2)
     process = subprocess.Popen(
