@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from owlore import __version__, commands
 from owlore.errors import BadInput, OwloreError
+from owlore.progress import is_first_rank
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except BadInput as error:
-        if os.environ.get("RANK", "0") != "0":
+        if not is_first_rank():
             time.sleep(5)  # the first rank says it too, and torchrun stops us when it has ended
             return error.exit_code
         print(f"owlore {options.name}: {error}", file=sys.stderr)

@@ -32,6 +32,7 @@ from owlore.files import (
 from owlore.fit import check_method
 from owlore.method import Method
 from owlore.methods import trainable_model
+from owlore.progress import is_first_rank
 from owlore.training import CellTrainer
 
 
@@ -96,7 +97,7 @@ def finetune(
     result = trainer.results()
     weights = sharding.whole_weights(model) if sharding.ranks() > 1 else None
     sharding.stop()
-    if not sharding.is_first():
+    if not is_first_rank():
         return
     _save(model, tokenizer, output / "model", weights)
     write_jsonl(output / "history.jsonl", trainer.history())

@@ -131,6 +131,8 @@ def _command(words: list[str]) -> list[str]:
                 words = words[1:]
                 break
             words = words[2 if words[0] in ("-X", "-W") else 1 :]
+    if words[:1] == ["owlore.devices"]:  # waits for a GPU
+        words = ["owlore", *words[2:]]
     return [Path(words[0]).name, *words[1:]] if words else []
 
 

@@ -20,7 +20,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any):
         """Take tqdm's arguments."""
         kwargs.setdefault("mininterval", 0.1 if sys.stderr.isatty() else 5.0)
-        kwargs.setdefault("disable", not _speaks())
+        kwargs.setdefault("disable", not is_first_rank())
         self._said = time.monotonic()
         super().__init__(*args, **kwargs)
 
@@ -40,9 +40,10 @@ class Progress(tqdm):  # type: ignore[type-arg]
 
 def line(text: str) -> None:
     """Say one line on stdout at once; of several ranks the first one does."""
-    if _speaks():
+    if is_first_rank():
         print(text, flush=True)
 
 
-def _speaks() -> bool:
+def is_first_rank() -> bool:
+    """Return whether this process speaks and writes, of those that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"

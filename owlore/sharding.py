@@ -39,6 +39,7 @@ from owlore import models
 from owlore.errors import BadInput, TrainingStopped
 from owlore.loss import answer_loss
 from owlore.method import Method
+from owlore.progress import is_first_rank
 
 PATIENCE = timedelta(minutes=30)  # of a rank for the others: one writes, the rest waits
 
@@ -46,11 +47,6 @@ PATIENCE = timedelta(minutes=30)  # of a rank for the others: one writes, the re
 def ranks() -> int:
     """Return how many processes train together; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Return whether this process writes files and speaks."""
-    return ranks() == 1 or os.environ["RANK"] == "0"
 
 
 def check(method: Method) -> None:
@@ -156,7 +152,7 @@ def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in gathered:  # tied weights are one tensor, in the file too
             whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            gathered[id(tensor)] = whole.detach().cpu() if is_first() else whole.new_empty(0)
+            gathered[id(tensor)] = whole.detach().cpu() if is_first_rank() else whole.new_empty(0)
         found[name] = gathered[id(tensor)]
     return found
 
@@ -187,7 +183,7 @@ def of_first(make: Callable[[], Any]) -> Any:
     """Call `make` on the first rank and return its result, plain values, on all."""
     if ranks() == 1:
         return make()
-    value = [make() if is_first() else None]
+    value = [make() if is_first_rank() else None]
     dist.broadcast_object_list(value)
     return value[0]
 

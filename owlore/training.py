@@ -34,7 +34,7 @@ from owlore.memory import peak_bytes
 from owlore.meter import KINDS, Measuring, Meter
 from owlore.method import Method
 from owlore.methods import build_optimizer
-from owlore.progress import line
+from owlore.progress import is_first_rank, line
 from owlore.sampling import LayerSampler, layer_weights
 from owlore.switching import LayerSwitch
 
@@ -196,7 +196,7 @@ class CellTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
             return
         weights = sharding.whole_weights(self.language_model)
-        if sharding.is_first():
+        if is_first_rank():
             self._save(output_dir, weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -208,7 +208,7 @@ class CellTrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         assert self.lr_scheduler is not None
         state = self.low_rank_adamw().state_dict()  # of a sharded one all ranks ask
-        if sharding.is_first():
+        if is_first_rank():
             torch.save(state, Path(output_dir) / "optimizer.pt")
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
@@ -265,7 +265,7 @@ class _WholeCheckpoints(TrainerCallback):
         trainer = self._trainer
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         bytes_now = sharding.highest(trainer.meter.bytes)  # all ranks have written when it is known
-        if sharding.is_first():
+        if is_first_rank():
             write_json(
                 folder / STATE_FILE,
                 {

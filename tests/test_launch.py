@@ -207,6 +207,7 @@ def test_signals_stop_the_run_and_leave_no_lock(
         ("/usr/bin/python3.11 -m snakemake --cores 2", ["snakemake", "--cores", "2"]),
         ("/x/python /x/bin/snakemake -n", ["snakemake", "-n"]),
         ("python -u -X dev -m owlore finetune", ["owlore", "finetune"]),
+        ("python -m owlore.devices 1 finetune", ["owlore", "finetune"]),
         ("/x/bin/owlore run", ["owlore", "run"]),
         ("python -c pass snakemake", []),
         ("vim workflow/Snakefile", ["vim", "workflow/Snakefile"]),
