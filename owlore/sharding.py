@@ -4,7 +4,8 @@
 
 Every decoder layer is one FSDP2 group, and all else (embedding, final norm, head) another. A step
 has the examples of one process and their labelled tokens as its divisor, so that the number of
-ranks changes losses by rounding alone; `shares` says how a step is cut, and its one exception. The
+ranks changes losses by rounding alone (which grows from step to step, as any rounding in training
+does); `shares` says how a step is cut, and its one exception. The
 layer draw is every rank's own, from the same seed. `owlore.sharded_lowrank` is the optimizer.
 
 Differences from one process: dropout, in models that have it, draws the same mask on all ranks; and
@@ -16,9 +17,12 @@ bfloat16: 140 GB a rank), and a checkpoint or the result is gathered in the firs
 """
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -103,6 +107,7 @@ def start(device: str) -> None:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    signal.signal(signal.SIGTERM, _end)
     dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
 
 
@@ -204,7 +209,21 @@ def lost_rank(error: RuntimeError) -> TrainingStopped | None:
     )
     if ranks() == 1 or not lost:
         return None
-    return TrainingStopped(
+    return TrainingStopped(_farewell())
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End at once: torchrun stops the ranks that are left when one has ended.
+
+    A rank may learn of it so before its own connection fails. (One that waits for NCCL learns of it
+    in neither way; torchrun kills it after 30 s, and its summary says why.)
+    """
+    print(f"owlore finetune: {_farewell()}", file=sys.stderr, flush=True)
+    os._exit(1)  # as after a kill: what is half written was never whole
+
+
+def _farewell() -> str:
+    return (
         f"rank {os.environ['RANK']}: another rank has stopped (its own message is above or in "
         "torchrun's summary); the last whole checkpoint is kept: the same command resumes from it"
     )
