@@ -4,9 +4,9 @@
 
 Every decoder layer is one FSDP2 group, and all else (embedding, final norm, head) another. A step
 has the examples of one process and their labelled tokens as its divisor, so that the number of
-ranks changes losses by rounding alone (which grows from step to step, as any rounding in training
-does); `shares` says how a step is cut, and its one exception. The
-layer draw is every rank's own, from the same seed. `owlore.sharded_lowrank` is the optimizer.
+ranks changes losses by rounding alone (which grows from step to step, as all rounding in training
+does); `shares` says how a step is cut, and its one exception. The layer draw is every rank's own,
+from the same seed. `owlore.sharded_lowrank` is the optimizer.
 
 Differences from one process: dropout, in models that have it, draws the same mask on all ranks; and
 the random states of a checkpoint are of its own number of ranks, others start from the seed.
@@ -102,8 +102,10 @@ def shares(method: Method, count: int) -> tuple[int, int]:
 
 
 def start(device: str) -> None:
-    """Meet the other ranks; nothing happens on one."""
+    """Meet the other ranks; one that torchrun has started alone trains as without torchrun."""
     if ranks() == 1:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)  # the Trainer would wrap the model for one rank too
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -106,6 +106,15 @@ def test_several_ranks_train_as_one_process(case, inputs, tmp_path):
     assert many["memory_bytes"]["weights"] <= share * one["memory_bytes"]["weights"]
 
 
+def test_torchrun_with_one_process_changes_nothing(inputs, tmp_path):
+    chosen = method("owlore")
+    line = [*TORCHRUN, "--nproc-per-node=1", "-m", "owlore"]
+    line += command(inputs, tmp_path / "torchrun", chosen)[3:]
+    subprocess.run(line, check=True, capture_output=True, env=environment())
+    found = json.loads((tmp_path / "torchrun" / "finetune.json").read_text())
+    assert found["weights_sha256"] == on_one(inputs, tmp_path / "one", chosen)["weights_sha256"]
+
+
 def test_mixed_precision_survives_switches(inputs, tmp_path):
     plain = method("owlore", **{**LONG, "interval_steps": 3})
     mixed = plain.model_copy(update={"mixed_precision": "bfloat16"})
