@@ -52,6 +52,7 @@ class Meter:
         # A weight that FSDP2 had gathered is empty again, or the model's parameter still.
         weights = {sharding.here(p).untyped_storage().data_ptr() for p in model.parameters()}
         found = sum(storage.nbytes() for at, storage in kept.items() if at not in weights)
+        kept.clear()  # autograd keeps `keep`, and so would keep what backward is to free
         self.highest("activations", found)
 
 
