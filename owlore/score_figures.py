@@ -1,4 +1,4 @@
-"""Figures of the scores: accuracy against memory, and each task against the base model."""
+"""Figures of the scores: accuracy against memory, tasks against the base model, MT-Bench."""
 
 import math
 from typing import Any
@@ -7,9 +7,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from owlore.comparisons import Group, base_of, difference, level
+from owlore.comparisons import Group, base_of, difference, judged, level
 from owlore.config import BENCHMARKS
 from owlore.figure_style import INK, apart, grid, sentence, styles, titles
+from owlore.mtbench_table import (
+    Block,
+    benchmark_of,
+    blocks_of,
+    categories_of,
+    several_judges,
+    summaries,
+)
 from owlore.pareto import front
 from owlore.results import Results
 from owlore.score_tables import MOST_COLUMNS
@@ -106,10 +114,7 @@ def differences(results: Results) -> Figure:
             panel.plot([100 * paired.low, 100 * paired.high], [row, row], color=colour, lw=1.4)
         name = task or f"{benchmark}: average"
         panel.set_title(name if len(set(groups)) == 1 else f"{place}: {name}")
-        panel.set_ylim(len(methods) - 0.4, -0.6)  # the study's order from above
-        panel.set_yticks(range(len(methods)), methods)
-        panel.grid(axis="x", linewidth=0.4, color="#cccccc")
-        panel.set_axisbelow(True)
+        _rows(panel, methods)
     figure.supxlabel(f"points of accuracy above {base}, 95 % interval", fontsize=9)
     return figure
 
@@ -120,3 +125,56 @@ def _shown(results: Results, group: Group, benchmark: str, base: str) -> list[An
     if len(tasks) == 1:
         return tasks
     return [*tasks, None] if len(tasks) <= MOST_COLUMNS else [None]
+
+
+def mtbench(results: Results) -> Figure:
+    """Draw a panel a category and one overall for each judge and group; methods in equal rows.
+
+    A mark is the mean over seeds; a line spans the seeds, but for the overall score of a judge that
+    can grade: there it is the 95 % interval over questions and seeds.
+    """
+    blocks = blocks_of(results)
+    if not blocks:
+        return sentence("MT-Bench was not asked in this study.")
+    names = ["overall", *categories_of(results, blocks)]
+    methods = results.study.run
+    drawn = [(block, name) for block in blocks for name in names]
+    figure, panels = grid(len(drawn), 3, 3.0, 0.75 + 0.2 * len(methods), sharex=True, sharey=True)
+    places = titles([group for (_, group), _ in drawn])
+    alone = len({group for _, group in blocks}) == 1
+    for panel, place, (block, name) in zip(panels, places, drawn, strict=True):
+        for row, method in enumerate(methods):
+            colour, marker = styles(results.study)[method]
+            low, score, high = _mtbench_score(results, block, method, name)
+            panel.plot([low, high], [row, row], color=colour, lw=1.4)
+            panel.plot(score, row, marker, color=colour, markersize=6)
+        judge = [block[0] or "headline"] if several_judges(blocks) else []
+        panel.set_title(": ".join([*judge, *[place] * (not alone), name]))
+        _rows(panel, methods)
+    graded = all(judged(results, group, judge) for judge, group in blocks)
+    remark = "" if graded else " (a plumbing check: a judge too small to grade)"
+    figure.supxlabel(f"MT-Bench score, 1 to 10{remark}", fontsize=9)
+    return figure
+
+
+def _mtbench_score(
+    results: Results, block: Block, method: str, name: str
+) -> tuple[float, float, float]:
+    judge, group = block
+    if name == "overall" and judged(results, group, judge):
+        found = level(results, group, benchmark_of(judge), method)
+        return found.low, found.difference, found.high
+    scores = [
+        math.nan if score is None else score
+        for one in summaries(results, block, method)
+        for score in [one["overall"] if name == "overall" else one["categories"].get(name)]
+    ]
+    return min(scores), float(np.mean(scores)), max(scores)
+
+
+def _rows(panel: Axes, methods: list[str]) -> None:
+    """Give each method a row, in the study's order from above."""
+    panel.set_ylim(len(methods) - 0.4, -0.6)
+    panel.set_yticks(range(len(methods)), methods)
+    panel.grid(axis="x", linewidth=0.4, color="#cccccc")
+    panel.set_axisbelow(True)
