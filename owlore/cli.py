@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # Jobs run side by side: idle threads must not spin, and nothing may phone home.
 QUIET = {
+    "KINETO_LOG_LEVEL": "99",  # torch's profiler tells of each start and stop
     "OMP_WAIT_POLICY": "passive",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
