@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from owlore import models
+from owlore.data import TrainingOrder
+from owlore.memory import Recording
+from owlore.method import Method
 from owlore.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ class Meter:
     seconds: float = 0.0
     tokens: int = 0
     trained_parameters: int = 0
+    peak: int = 0  # of allocated bytes, see `recorded_steps`
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "decoder"), 0))
     projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
 
@@ -58,10 +62,14 @@ class Measuring(TrainerCallback):
         self._trainer = trainer
         self._started = 0.0
         self._bar: Progress | None = None
+        self._recording: Recording | None = None
+        self._recorded_steps: set[int] = set()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        trainer = self._trainer
+        self._recorded_steps = recorded_steps(trainer.order, trainer.method)
         self._bar = Progress(
             total=state.max_steps, initial=state.global_step, desc="finetune", unit="step"
         )
@@ -75,6 +83,9 @@ class Measuring(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self._trainer.args.device.type == "cpu" and state.global_step in self._recorded_steps:
+            self._recording = Recording()
+            self._recording.start(self._trainer.live_tensors)
         self._started = time.perf_counter()
 
     def on_pre_optimizer_step(
@@ -106,6 +117,22 @@ class Measuring(TrainerCallback):
         meter.tokens += self._tokens
         self._seconds = time.perf_counter() - self._started
         meter.seconds += self._seconds
+        self._note_peak()
+
+    def _note_peak(self) -> None:
+        """Keep the highest peak of allocated bytes; the recording's own work is not timed."""
+        found = 0
+        if self._recording is not None:
+            found, self._recording = self._recording.stop(), None
+        elif self._trainer.args.device.type == "cuda":
+            found = torch.cuda.max_memory_allocated()
+        self._trainer.meter.peak = max(self._trainer.meter.peak, found)
+
+    def abandon(self) -> None:
+        """End a recording that a failed step has left."""
+        if self._recording is not None:
+            self._recording.stop()
+            self._recording = None
 
     def on_log(
         self,
@@ -130,3 +157,27 @@ class Measuring(TrainerCallback):
             "optimizer_bytes": trainer.low_rank_adamw().state_bytes(),
         }
         row.update(measured)
+
+
+def recorded_steps(order: TrainingOrder, method: Method) -> set[int]:
+    """Return the steps, from 0, whose peak of allocated memory is measured on a CPU.
+
+    Recording costs time, so only the step that is likely to set the peak is: of every draw of
+    layers (without layers: of the training) the one with the largest micro-batch, the first of
+    equals. If that is the draw's first step, the largest of the others too: a layer that has just
+    woken up has no moments until the step's end.
+    """
+    size, per_step = method.per_device_train_batch_size, method.examples_per_step
+    lengths = [len(order[i].input_ids) for i in range(len(order))]
+
+    def tokens(step: int) -> int:
+        starts = range(step * per_step, (step + 1) * per_step, size)
+        batches = [lengths[start : start + size] for start in starts]
+        return max(sum(b) if method.padding_free else size * max(b) for b in batches)
+
+    together = method.interval_steps or method.max_steps
+    found = set()
+    for first in range(0, method.max_steps, together):
+        steps = range(first, min(first + together, method.max_steps))
+        found |= {max(steps, key=tokens), max(steps[1:], key=tokens, default=first)}
+    return found

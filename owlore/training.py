@@ -7,6 +7,7 @@ is whole.
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,6 @@ from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
 from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
-from owlore.memory import peak_bytes
 from owlore.meter import KINDS, Measuring, Meter
 from owlore.method import Method
 from owlore.methods import build_optimizer
@@ -48,6 +48,7 @@ class CellTrainer(Trainer):
     seed: int
     switch: LayerSwitch | None
     meter: Meter
+    measuring: Measuring
     fingerprint: dict[str, Any]
 
     @classmethod
@@ -87,7 +88,8 @@ class CellTrainer(Trainer):
             trainer.switch = LayerSwitch(layers, sampler, method.interval_steps, method.state)
             trainer.add_callback(trainer.switch)
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Measuring(trainer))
+        trainer.measuring = Measuring(trainer)
+        trainer.add_callback(trainer.measuring)
         trainer.add_callback(_WholeCheckpoints(trainer))
         return trainer
 
@@ -125,6 +127,8 @@ class CellTrainer(Trainer):
             raise TrainingStopped(
                 f"{error} at step {self.state.global_step + 1}: try a smaller learning_rate"
             ) from None
+        finally:
+            self.measuring.abandon()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.order)
@@ -140,6 +144,16 @@ class CellTrainer(Trainer):
     def low_rank_adamw(self) -> LowRankAdamW:
         """Return our optimizer; accelerate wraps it once training has begun."""
         return cast("LowRankAdamW", getattr(self.optimizer, "optimizer", self.optimizer))
+
+    def live_tensors(self) -> Iterator[Tensor]:
+        """Yield what lives between two steps; optimizer state newly made, as a step may free it."""
+        yield from self.language_model.parameters()
+        yield from self.language_model.buffers()
+        for state in self.low_rank_adamw().state.values():
+            for key, value in state.items():
+                if torch.is_tensor(value):
+                    state[key] = value.clone()
+                    yield state[key]
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip by the optimizer: the Trainer sees no gradient that has been projected."""
@@ -178,7 +192,7 @@ class CellTrainer(Trainer):
             "trainable_parameters": meter.trained_parameters,
             "total_parameters": sum(p.numel() for p in self.language_model.parameters()),
             "memory_bytes": {k: meter.bytes[k] for k in KINDS},
-            "peak_bytes": peak_bytes(self.args.device.type),
+            "peak_bytes": meter.peak,
             "optimizer_bytes": meter.bytes["optimizer"],
             "decoder_optimizer_bytes": meter.bytes["decoder"],
             "layer_activations": self.switch.activations if self.switch else None,

@@ -204,7 +204,7 @@ def test_the_answer_without_the_paper_method_or_scores(tmp_path: Path):
 def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
     study, root, _, _ = made
     said = " ".join(limits(load(study, root)))
-    for part in ("One training seed", "does not mean", "plumbing check", "resident set"):
+    for part in ("One training seed", "does not mean", "plumbing check", "torch's allocator"):
         assert part in said
     seeds = fake_study(seeds=[0, 1], run=["base", "full"])
     write_fake_results(seeds, tmp_path)
@@ -214,7 +214,7 @@ def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
         write_json(cell, read_json(cell) | {"device": "cuda"})
     said = " ".join(limits(load(seeds, tmp_path)))
     assert "2 training seeds: intervals cover the choice of questions and of seeds" in said
-    assert "resident set" not in said  # the base model's cell trained nothing on the CPU
+    assert "torch's allocator" not in said  # the base model's cell trained nothing on the CPU
 
 
 # The page of answers beside judgments
