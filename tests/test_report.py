@@ -93,11 +93,12 @@ def test_all_sections_tables_figures_and_cells_are_there(made):
     study, root, _, page = made
     words = " ".join("".join(page.text).split())
     assert len(page.all("table")) == 9
-    assert [image["src"][:26] for image in page.all("img")] == ["data:image/svg+xml;base64,"] * 5
+    assert [image["src"][:26] for image in page.all("img")] == ["data:image/svg+xml;base64,"] * 6
     assert all(image["alt"] for image in page.all("img"))
     assert len(page.all("details")) == len(study.cells())
     for cell in study.cells():
-        assert f"snakemake --cores all {root.as_posix()}/{cell.path}/finetune.json" in words
+        target = f"{root.as_posix()}/{cell.path}/finetune.json"
+        assert f"snakemake --cores all {target} --configfile STUDY.yaml" in words
         assert read_json(root / cell.path / "finetune.json")["weights_sha256"] in words
     targets = {link["href"] for link in page.all("a") if link["href"].startswith("#")}
     assert targets <= {f"#{attributes.get('id')}" for _, attributes in page.tags}
@@ -151,7 +152,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str):
     write_fake_results(study, tmp_path)
     (tmp_path / "figures").mkdir()
     (tmp_path / name).unlink(missing_ok=True)
-    for figure in {"differences", "tradeoff", "layers", "outliers"} - {Path(name).stem}:
+    for figure in {"differences", "tradeoff", "mtbench", "layers", "outliers"} - {Path(name).stem}:
         (tmp_path / "figures" / f"{figure}.svg").write_text("<svg/>")
     with pytest.raises(BadInput, match=name):
         write_report(study, tmp_path)
