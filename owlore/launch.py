@@ -127,7 +127,7 @@ def _processes(directory: Path) -> list[str]:
 
 
 def _slurm_jobs(directory: Path) -> list[str]:
-    """Jobs of this user in Slurm's queue that work here: they outlive a Snakemake that is killed."""
+    """Our jobs in Slurm's queue that work here: they outlive a Snakemake that is killed."""
     if shutil.which("squeue") is None:
         return []
     command = ["squeue", "--me", "--noheader", "--format=%i %Z"]  # id and working directory

@@ -70,7 +70,11 @@ def cluster() -> Iterator[dict[str, str]]:
         munge = ("key-file=munge.key", "socket=munge.socket", "pid-file=munge.pid")
         munge += ("seed-file=munge.seed",)
         options = [f"--{key}={folder / file}" for key, file in (o.split("=") for o in munge)]
-        for command in (["munged", "-F", "--force", *options], ["slurmctld", "-D"], ["slurmd", "-D"]):
+        for command in (
+            ["munged", "-F", "--force", *options],
+            ["slurmctld", "-D"],
+            ["slurmd", "-D"],
+        ):
             log = stack.enter_context(open(folder / f"{command[0]}.log", "wb"))
             line = [str(find(command[0])), *command[1:]]
             process = subprocess.Popen(line, env=environment, stdout=log, stderr=log)
@@ -109,7 +113,9 @@ def save_srun(folder: Path) -> Path:
     """
     script = folder / "bin" / "srun"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+    script.write_text(
+        f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+    )
     script.chmod(0o755)
     return script.parent
 
