@@ -31,16 +31,26 @@ def resources(printed: str, rule: str) -> dict[str, str]:
     return dict(one.split("=") for one in re.search(r"resources: (.*)", job)[1].split(", "))
 
 
-@pytest.mark.parametrize("gpus", ["8", "0"])
-def test_slurm_jobs_have_limits_and_gpus(gpus, tmp_path):
-    given = ["--workflow-profile", str(PROFILES / "slurm"), "--configfile", STUDY]
-    printed = plan(tmp_path, *given, *(["--resources", "gpu=0"] if gpus == "0" else []))
+@pytest.mark.parametrize(("profile", "gpus"), [("slurm", "1"), ("slurm-cpu", "0")])
+def test_slurm_jobs_have_limits_and_gpus(profile, gpus, tmp_path):
+    printed = plan(tmp_path, "--workflow-profile", str(PROFILES / profile), "--configfile", STUDY)
     for rule in ("score_layers", "train", "evaluate", "answer", "judge"):
         wanted = resources(printed, rule)
-        assert wanted["gpu"] == ("0" if gpus == "0" else "1"), rule
+        assert wanted["gpu"] == gpus, rule
         assert int(wanted["mem_mb"]) >= 2500 and int(wanted["runtime"]) >= 240, rule
     assert resources(printed, "questions")["runtime"] == "60"
     assert "gpu" not in resources(printed, "questions")
+
+
+def test_the_two_slurm_profiles_differ_in_gpus_only():
+    with_gpus, without = (
+        yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
+        for name in ("slurm", "slurm-cpu")
+    )
+    del with_gpus["resources"]
+    for rule in without["set-resources"].values():
+        assert rule.pop("gpu", 0) == 0
+    assert with_gpus == without
 
 
 def test_the_kubernetes_job_starts_the_workflow_within_its_limits(tmp_path):

@@ -16,9 +16,10 @@ pytestmark = [
     pytest.mark.workflow,
     pytest.mark.skipif(slurm_node.missing() is not None, reason=str(slurm_node.missing())),
 ]
-PROFILE = ["--workflow-profile", str(REPOSITORY / "workflow" / "profiles" / "slurm")]
+PROFILES = REPOSITORY / "workflow" / "profiles"
 # No accounting, so squeue; and an impatient test.
-PROFILE += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
+HASTE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
+GPU, CPU = (["--workflow-profile", str(PROFILES / name), *HASTE] for name in ("slurm", "slurm-cpu"))
 CELL = "results/tiny/mini/toy/owlore/seed0/finetune.json"
 LOCAL = {"archive", "base", "tables", "report", "tracking_init", "track_cell", "track", "all"}
 
@@ -58,7 +59,7 @@ def owlore_run(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
 def test_the_study_runs_as_slurm_jobs_with_the_same_results(
     on_node: Workspace, finished: Workspace
 ):
-    ran = on_node.snakemake(*PROFILE)
+    ran = on_node.snakemake(*GPU)
     jobs = submitted(on_node.printed)
     assert sorted(ran) == sorted(finished.first_run)
     assert len(jobs) == len([job for job in ran if job.split(":")[0] not in LOCAL])
@@ -72,13 +73,13 @@ def test_the_study_runs_as_slurm_jobs_with_the_same_results(
     assert wants["rule_questions"] == ["N/A"]
 
 
-def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(on_node: Workspace, tmp_path):
+def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(on_node: Workspace):
     """Score layers dies for its memory, training for its time; the weights are those of no kill."""
     on_node.study("methods.owlore.max_steps", 2500)
     on_node.study("methods.owlore.checkpoint_steps", 10)
-    limits = ["score_layers:mem_mb=150 if attempt == 1 else 3000"]
-    limits += ["train:mem_mb=3500", "train:runtime=1 if attempt == 1 else 30"]
-    on_node.snakemake(CELL, *PROFILE, "--resources", "gpu=0", "--set-resources", *limits)
+    limits = ["score_layers:gpu=0", "score_layers:mem_mb=150 if attempt == 1 else 3000"]
+    limits += ["train:gpu=0", "train:runtime=1 if attempt == 1 else 30"]
+    on_node.snakemake(CELL, *CPU, "--set-resources", *limits)
     jobs = submitted(on_node.printed)
     assert on_node.printed.count("Trying to restart job") == 2, on_node.printed
     seen = squeue("JobID,State,TimeLimit,MinMemory,tres-per-job:30,Comment:90")
@@ -104,7 +105,7 @@ def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(on_node: Works
 
 def test_jobs_that_outlive_a_killed_head_are_respected(on_node: Workspace):
     on_node.study("methods.full.max_steps", 100000)
-    head = owlore_run(on_node, CELL.replace("owlore", "full"), *PROFILE, "--resources", "gpu=0")
+    head = owlore_run(on_node, CELL.replace("owlore", "full"), *CPU)
     training = ["squeue", "--noheader", "--states=running", "--format=%i %k"]
     deadline = time.monotonic() + 180
     while "rule_train_" not in (found := subprocess.check_output(training, text=True)):
@@ -112,7 +113,7 @@ def test_jobs_that_outlive_a_killed_head_are_respected(on_node: Workspace):
         time.sleep(0.5)
     os.killpg(head.pid, signal.SIGKILL)
     head.communicate()
-    again = owlore_run(on_node, CELL, *PROFILE)
+    again = owlore_run(on_node, CELL, *CPU)
     printed = again.communicate(timeout=60)[0]
     assert again.returncode == 2
     job = re.search(r"^(\d+) rule_train_", found, re.M)[1]
