@@ -9,6 +9,7 @@ and given to jobs, nothing can be computed on them.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -146,5 +147,8 @@ def cancel_all(environment: dict[str, str]) -> None:
 if __name__ == "__main__":
     if reason := missing():
         sys.exit(reason)
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # nothing is left behind
     with cluster() as environment:
         sys.exit(subprocess.run(sys.argv[1:], env=environment).returncode)
