@@ -3,14 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 import slurm_node
-from workspace import REPOSITORY, Workspace
+from workspace import REPOSITORY, Workspace, without_times
 
 pytestmark = [
     pytest.mark.workflow,
@@ -21,7 +23,6 @@ PROFILES = REPOSITORY / "workflow" / "profiles"
 HASTE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
 GPU, CPU = (["--workflow-profile", str(PROFILES / name), *HASTE] for name in ("slurm", "slurm-cpu"))
 CELL = "results/tiny/mini/toy/owlore/seed0/finetune.json"
-LOCAL = {"archive", "base", "tables", "report", "tracking_init", "track_cell", "track", "all"}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,14 @@ def squeue(form: str) -> list[list[str]]:
     return [line.split() for line in done.stdout.splitlines()]
 
 
+def without_tables(workspace: Workspace) -> dict[str, object]:
+    cells = (workspace.root / "mini").rglob("*.json")
+    return {
+        str(file.relative_to(workspace.root)): without_times(json.loads(file.read_text()))
+        for file in cells
+    }
+
+
 def owlore_run(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "owlore", "run", *workspace.command(*arguments)[3:]]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -56,36 +65,40 @@ def owlore_run(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, start_new_session=True, **pipe, **where)
 
 
-def test_the_study_runs_as_slurm_jobs_with_the_same_results(
-    on_node: Workspace, finished: Workspace
-):
-    ran = on_node.snakemake(*GPU)
-    jobs = submitted(on_node.printed)
-    assert sorted(ran) == sorted(finished.first_run)
-    assert len(jobs) == len([job for job in ran if job.split(":")[0] not in LOCAL])
-    assert on_node.results() == finished.results()
-
+def test_cells_run_as_slurm_jobs_with_the_same_results(on_node: Workspace, finished: Workspace):
+    on_node.study("run", ["base", "owlore"])
+    on_node.snakemake("commonsense", "mtbench", *GPU)
     states = {job: rest for job, *rest in squeue("JobID,State,tres-per-job:30,Comment:90")}
-    assert {states[job][0] for job in jobs} == {"COMPLETED"}
-    wants = {states[job][-1].split("_wildcards_")[0]: states[job][1:-1] for job in jobs}
-    for rule in ("train", "evaluate", "answer", "judge", "score_layers"):
-        assert wants[f"rule_{rule}"] == ["gres:gpu:1"], rule
-    assert wants["rule_questions"] == ["N/A"]
+    jobs = [states[job] for job in submitted(on_node.printed)]
+    assert {state for state, *_ in jobs} == {"COMPLETED"}
+    asked = Counter((re.sub("_wildcards.*", "", comment), gpu) for _, gpu, comment in jobs)
+    once = [(f"rule_{name}", "N/A") for name in ("base_model", "questions", "training_data")]
+    once += [(f"rule_{name}", "gres:gpu:1") for name in ("score_layers", "train")]
+    twice = [(f"rule_{name}", "gres:gpu:1") for name in ("evaluate", "answer", "judge")]
+    assert asked == Counter(once + twice * 2)
+    wanted = without_tables(finished)
+    assert without_tables(on_node) == {
+        name: result for name, result in wanted.items() if "/full/" not in name
+    }
 
 
-def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(on_node: Workspace):
+def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(
+    on_node: Workspace, tmp_path_factory
+):
     """Score layers dies for its memory, training for its time; the weights are those of no kill."""
-    on_node.study("methods.owlore.max_steps", 2500)
-    on_node.study("methods.owlore.checkpoint_steps", 10)
+    on_node.study("methods.owlore.max_steps", 12000)  # more than a minute, Slurm's shortest limit
+    on_node.study("methods.owlore.checkpoint_steps", 100)
+    undisturbed = Workspace(tmp_path_factory.mktemp("undisturbed"))
+    shutil.copytree(on_node.folder, undisturbed.folder, dirs_exist_ok=True)
+    beside = owlore_run(undisturbed, CELL)
+
     limits = ["score_layers:gpu=0", "score_layers:mem_mb=150 if attempt == 1 else 3000"]
     limits += ["train:gpu=0", "train:runtime=1 if attempt == 1 else 30"]
     on_node.snakemake(CELL, *CPU, "--set-resources", *limits)
     jobs = submitted(on_node.printed)
-    assert on_node.printed.count("Trying to restart job") == 2, on_node.printed
     seen = squeue("JobID,State,TimeLimit,MinMemory,tres-per-job:30,Comment:90")
-    states = [rest for job, *rest in seen if job in jobs]
     scored, trained = (
-        [one[:4] for one in states if one[-1].startswith(f"rule_{rule}")]
+        [one[1:5] for one in seen if one[0] in jobs and one[5].startswith(f"rule_{rule}")]
         for rule in ("score_layers", "train_")
     )
     assert [one[2] for one in scored] == ["150M", "3000M"] and scored[1][0] == "COMPLETED"
@@ -93,14 +106,13 @@ def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(on_node: Works
     assert [one[:2] for one in trained] == [["TIMEOUT", "1:00"], ["COMPLETED", "30:00"]]
     assert {one[3] for one in scored + trained} == {"N/A"}, "no GPU was to be asked for"
 
-    result = on_node.folder / CELL
-    resumed = json.loads(result.read_text())
-    assert resumed["resumed_from_step"] > 0
-    result.unlink()
-    on_node.snakemake(CELL)
-    undisturbed = json.loads(result.read_text())
-    assert undisturbed["resumed_from_step"] is None
-    assert undisturbed["weights_sha256"] == resumed["weights_sha256"]
+    printed = beside.communicate()[0]
+    assert beside.returncode == 0, printed
+    resumed, whole = (
+        json.loads((workspace.folder / CELL).read_text()) for workspace in (on_node, undisturbed)
+    )
+    assert resumed["resumed_from_step"] and whole["resumed_from_step"] is None
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
 
 
 def test_jobs_that_outlive_a_killed_head_are_respected(on_node: Workspace):
