@@ -1,6 +1,7 @@
 """Figures of the scores: accuracy against memory, tasks against the base model, MT-Bench."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -107,14 +108,13 @@ def differences(results: Results) -> Figure:
     groups = [group for group, _, _ in drawn]
     for panel, place, (group, benchmark, task) in zip(panels, titles(groups), drawn, strict=True):
         panel.axvline(0, color="black", linewidth=0.8)
-        for row, method in enumerate(methods):
+        found = {}
+        for method in methods:
             paired = difference(results, group, benchmark, method, base, task and [task])
-            colour, marker = styles(results.study)[method]
-            panel.plot(100 * paired.difference, row, marker, color=colour, markersize=6)
-            panel.plot([100 * paired.low, 100 * paired.high], [row, row], color=colour, lw=1.4)
+            found[method] = (100 * paired.low, 100 * paired.difference, 100 * paired.high)
+        _forest(results, panel, found)
         name = task or f"{benchmark}: average"
         panel.set_title(name if len(set(groups)) == 1 else f"{place}: {name}")
-        _rows(panel, methods)
     figure.supxlabel(f"points of accuracy above {base}, 95 % interval", fontsize=9)
     return figure
 
@@ -143,14 +143,10 @@ def mtbench(results: Results) -> Figure:
     places = titles([group for (_, group), _ in drawn])
     alone = len({group for _, group in blocks}) == 1
     for panel, place, (block, name) in zip(panels, places, drawn, strict=True):
-        for row, method in enumerate(methods):
-            colour, marker = styles(results.study)[method]
-            low, score, high = _mtbench_score(results, block, method, name)
-            panel.plot([low, high], [row, row], color=colour, lw=1.4)
-            panel.plot(score, row, marker, color=colour, markersize=6)
+        found = {method: _mtbench_score(results, block, method, name) for method in methods}
+        _forest(results, panel, found)
         judge = [block[0] or "headline"] if several_judges(blocks) else []
         panel.set_title(": ".join([*judge, *[place] * (not alone), name]))
-        _rows(panel, methods)
     graded = all(judged(results, group, judge) for judge, group in blocks)
     remark = "" if graded else " (a plumbing check: a judge too small to grade)"
     figure.supxlabel(f"MT-Bench score, 1 to 10{remark}", fontsize=9)
@@ -164,17 +160,21 @@ def _mtbench_score(
     if name == "overall" and judged(results, group, judge):
         found = level(results, group, benchmark_of(judge), method)
         return found.low, found.difference, found.high
-    scores = [
-        math.nan if score is None else score
+    given = [
+        one["overall"] if name == "overall" else one["categories"].get(name)
         for one in summaries(results, block, method)
-        for score in [one["overall"] if name == "overall" else one["categories"].get(name)]
     ]
+    scores = [math.nan if score is None else score for score in given]
     return min(scores), float(np.mean(scores)), max(scores)
 
 
-def _rows(panel: Axes, methods: list[str]) -> None:
-    """Give each method a row, in the study's order from above."""
-    panel.set_ylim(len(methods) - 0.4, -0.6)
-    panel.set_yticks(range(len(methods)), methods)
+def _forest(results: Results, panel: Axes, found: Mapping[str, tuple[float, float, float]]) -> None:
+    """Draw each method's (low, middle, high) in a row of its own, from above."""
+    for row, (method, (low, middle, high)) in enumerate(found.items()):
+        colour, marker = styles(results.study)[method]
+        panel.plot(middle, row, marker, color=colour, markersize=6)
+        panel.plot([low, high], [row, row], color=colour, lw=1.4)
+    panel.set_ylim(len(found) - 0.4, -0.6)
+    panel.set_yticks(range(len(found)), list(found))
     panel.grid(axis="x", linewidth=0.4, color="#cccccc")
     panel.set_axisbelow(True)
