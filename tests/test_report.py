@@ -32,11 +32,27 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self.open: list[str] = []
+        self.origins: list[dict[str, str]] = []  # of each number: as the page's script finds it
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
+        given = dict(attributes)
+        self.tags.append((tag, given))
+        if tag == "table":
+            self._table, self._heads = given.get("data-name"), []
+        elif tag == "th":
+            self._heads.append("")
+        elif tag == "tr":
+            self._row, self._column = given, -1
+        elif tag == "td":
+            self._column += 1
+        elif given.get("class") == "origin":
+            name, column = self._row["data-name"], self._heads[self._column].strip()
+            cells = self._row["data-cells"]
+            self.origins.append(
+                {"table": self._table, "row": name, "column": column, "cells": cells}
+            )
         if tag not in VOID:
             self.open.append(tag)
 
@@ -44,6 +60,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if "th" in self.open:
+            self._heads[-1] += data
         if not {"script", "style"} & set(self.open):
             self.text.append(data)
 
@@ -109,15 +127,14 @@ def test_every_number_of_a_method_leads_to_its_cells(made):
     results = load(study, root)
     tables = {table.name: table for table in make_tables(results)}
     known = {one["data-cell"] for one in page.all("details")}
-    origins = [one for one in page.all("button") if one.get("class") == "origin"]
-    assert len({one["data-table"] for one in origins}) >= 6
-    for one in origins:
-        assert set(one["data-cells"].split()) <= known
-        column = one["data-column"].split(" (")[0]
-        row, value = lineage.find(tables[one["data-table"]], f"{one['data-row']}:{column}")
+    assert len({one["table"] for one in page.origins}) >= 6
+    for one in page.origins:
+        assert set(one["cells"].split()) <= known
+        column = one["column"].split(" (")[0]
+        row, value = lineage.find(tables[one["table"]], f"{one['row']}:{column}")
         assert value.number is not None
-        behind = lineage.behind(results, tables[one["data-table"]], row)
-        assert one["data-cells"].split() == [entry.cell.path for entry in behind]
+        behind = lineage.behind(results, tables[one["table"]], row)
+        assert one["cells"].split() == [entry.cell.path for entry in behind]
 
 
 def test_the_csv_inside_the_page_is_the_table(made):
