@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # Jobs run side by side: idle threads must not spin, and nothing may phone home.
 QUIET = {
+    "KINETO_LOG_LEVEL": "99",  # of torch's profiler: each start and stop
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # of the same: blocks freed that it has not seen allocated
     "OMP_WAIT_POLICY": "passive",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",

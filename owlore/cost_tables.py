@@ -76,8 +76,10 @@ def _efficiency_notes(results: Results) -> list[str]:
     )
     if any(device == "cpu" for device in devices):
         notes.append(
-            "On a CPU the peak is the largest resident set of the whole process, Python and its "
-            "libraries included; on a GPU it is the allocator's peak. Do not compare the two."
+            "Peak: bytes that torch's allocator has handed out at one time while training. On a "
+            "CPU it is recorded at one step of every draw of layers (without layers: of the "
+            "training), the one with the largest micro-batch. The process needs more: Python and "
+            "its libraries."
         )
     notes.append(
         "Optimizer: most bytes held at one time. Embedding and head train in some methods, so the "

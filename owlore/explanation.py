@@ -79,5 +79,6 @@ def _cell(results: Results, table: Table, entry: CellResults) -> list[str]:
     run = f"run {read_json(receipt)['run_id']}" if receipt.exists() else "not logged"
     line(f"  {'MLflow':15} experiment {results.study.study}, {run}")
     path = results.root / entry.cell.path / "finetune.json"
-    line(f"  {'again with':15} snakemake --cores all --force {path.as_posix()}")
+    target = path.as_posix() + lineage.named(results.study)
+    line(f"  {'again with':15} snakemake --cores all --force {target}")
     return wrong

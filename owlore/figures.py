@@ -1,10 +1,11 @@
 """The figures of a study, each as SVG and PNG.
 
-    outliers      outlier ratio and sampling probability of every decoder layer
+    outliers      outlier ratio, sampling probability and heavy tail of every decoder layer
     layers        which decoder layers were trained at which step
     loss          training loss
     tradeoff      peak memory against accuracy
     differences   every task against the base model, with 95 % intervals
+    mtbench       MT-Bench overall and by category
 
 Run as: `owlore tables --study STUDY.yaml`. Equal results give equal bytes of SVG. A figure with
 nothing to show is still written and says why.
@@ -22,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from owlore.figure_style import INK, RC, STYLES, apart, grid, sentence, styles, titles
 from owlore.files import replacing
 from owlore.results import Results
-from owlore.score_figures import differences, tradeoff
+from owlore.score_figures import differences, mtbench, tradeoff
 
 SAVING: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
 CAPTIONS = {
@@ -33,15 +34,18 @@ CAPTIONS = {
     "questions, and seeds where there are several. Behind each name: the probability that no "
     "method with less memory scores as high (bootstrap over questions and seeds). Overlapping "
     "intervals do not show a tie: the paired tests in the table of differences are sharper.",
+    "mtbench": "MT-Bench scores from 1 to 10, a panel a category: the mean over seeds and, where "
+    "there are several, the seeds' range. Overall: the 95 % interval, where the judge can grade.",
     "loss": "Training loss; with several seeds the mean, and their range as a band.",
     "layers": "The decoder layers that were trained at each step, first seed.",
     "outliers": "Share of outlier weights of each decoder layer, and the probability with which "
-    "outlier-weighted sampling draws it next. Dotted: uniform sampling, as in LISA.",
+    "outlier-weighted sampling draws it next. Dotted: uniform sampling, as in LISA. Below: the "
+    "mean exponent of its matrices' eigenvalues; smaller is heavier.",
 }
 
 
 def write_figures(results: Results) -> None:
-    """Write figures/{name}.{svg,png} of a study, five figures."""
+    """Write figures/{name}.{svg,png} of a study, six figures."""
     for name, draw in DRAWINGS.items():
         with matplotlib.rc_context(RC):
             figure = draw(results)
@@ -51,25 +55,27 @@ def write_figures(results: Results) -> None:
 
 
 def outliers(results: Results) -> Figure:
-    """Draw two panels a model, one above the other: a second axis would be misread."""
+    """Draw three panels a model, one above the other: a second axis would be misread."""
     if not results.outliers:
         return sentence("The outlier scores of this study's models were not computed.")
     models = list(results.outliers)
-    figure, panels = grid(2 * len(models), len(models), 3.6, 2.0, sharex=True)
-    for model, upper, lower in zip(
-        models, panels[: len(models)], panels[len(models) :], strict=True
-    ):
+    figure, panels = grid(3 * len(models), len(models), 3.6, 2.0, sharex=True)
+    for place, model in enumerate(models):
+        ratio, chance, tail = panels[place :: len(models)]
         found = results.outliers[model]
-        layers = [layer["index"] for layer in found["layers"]]
-        ratios = [100 * layer["outlier_ratio"] for layer in found["layers"]]
-        chances = [100 * layer["sampling_probability"] for layer in found["layers"]]
-        upper.bar(layers, ratios, color="#6e6e6e")
-        upper.set_title(f"{model}: outlier ratio, % (M = {found['threshold']:g})")
-        lower.bar(layers, chances, color=STYLES["owlore"][0])
-        lower.axhline(100 / len(layers), color="black", linewidth=0.8, linestyle=":")
-        lower.set_title("probability of being drawn next, %")
-        lower.set_xlabel("decoder layer")
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        index, ratios, chances, alphas = (
+            [layer[key] for layer in found["layers"]]
+            for key in ("index", "outlier_ratio", "sampling_probability", "alpha")
+        )
+        ratio.bar(index, [100 * value for value in ratios], color="#6e6e6e")
+        ratio.set_title(f"{model}: outlier ratio, % (M = {found['threshold']:g})")
+        chance.bar(index, [100 * value for value in chances], color=STYLES["owlore"][0])
+        chance.axhline(100 / len(index), color="black", linewidth=0.8, linestyle=":")
+        chance.set_title("probability of being drawn next, %")
+        tail.plot(index, alphas, color="#0072b2", marker=".", linewidth=1)
+        tail.set_title("heavy-tail exponent alpha")
+        tail.set_xlabel("decoder layer")
+        tail.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -151,6 +157,7 @@ def _name_at_the_end(results: Results, panel: Axes, ends: list[tuple[float, int,
 DRAWINGS = {
     "differences": differences,
     "tradeoff": tradeoff,
+    "mtbench": mtbench,
     "loss": loss,
     "layers": layers,
     "outliers": outliers,

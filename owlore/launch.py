@@ -5,12 +5,13 @@
 After `kill -9` or a power cut Snakemake refuses to start: its lock files are still there. Here they
 are removed, but only if nothing is running in this directory any more; a live run, also one started
 by plain `snakemake` or its jobs that outlived it, is left in peace and the new one is refused.
-Only processes of this machine can be seen.
+Seen are the processes of this machine and, where there is Slurm, our jobs in its queue.
 """
 
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,11 +105,16 @@ def _directory(arguments: list[str]) -> Path:
     return Path(parser.parse_known_args(arguments)[0].directory).resolve()
 
 
-def _busy(directory: Path) -> dict[int, str]:
-    """Processes other than this one and its ancestors that run the workflow here: pid → command."""
+def _busy(directory: Path) -> list[str]:
+    """What runs the workflow here, in words: processes that are not our own, and Slurm jobs."""
+    return _processes(directory) + _slurm_jobs(directory)
+
+
+def _processes(directory: Path) -> list[str]:
+    """Processes other than this one and its ancestors that run the workflow here."""
     me = psutil.Process()
     ours = {me.pid, *(parent.pid for parent in me.parents())}
-    found = {}
+    found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):  # what we may not see is None
         command = _command(process.info["cmdline"] or [])
         works = command[:1] == ["snakemake"] or (
@@ -116,8 +122,19 @@ def _busy(directory: Path) -> dict[int, str]:
         )
         here = process.info["cwd"] is not None and Path(process.info["cwd"]) == directory
         if works and here and process.pid not in ours:
-            found[process.pid] = " ".join(command[:2])
+            found.append(f"pid {process.pid} ({' '.join(command[:2])})")
     return found
+
+
+def _slurm_jobs(directory: Path) -> list[str]:
+    """Our jobs in Slurm's queue that work here: they outlive a Snakemake that is killed."""
+    if shutil.which("squeue") is None:
+        return []
+    command = ["squeue", "--me", "--noheader", "--format=%i %Z"]  # id and working directory
+    done = subprocess.run(command, capture_output=True, text=True)
+    # A squeue that finds no cluster says nothing about this directory.
+    jobs = [line.split(" ", 1) for line in done.stdout.splitlines() if done.returncode == 0]
+    return [f"Slurm job {job}" for job, folder in jobs if Path(folder) == directory]
 
 
 def _command(words: list[str]) -> list[str]:
@@ -136,9 +153,9 @@ def _command(words: list[str]) -> list[str]:
     return [Path(words[0]).name, *words[1:]] if words else []
 
 
-def _still_running(busy: dict[int, str]) -> str:
-    pids = ", ".join(f"pid {pid} ({command})" for pid, command in busy.items())
-    return f"a run is still going on here: {pids or 'it holds our lock'}; wait for it or stop it"
+def _still_running(busy: list[str]) -> str:
+    found = ", ".join(busy) or "it holds our lock"
+    return f"a run is still going on here: {found}; wait for it or stop it"
 
 
 def _snakemake(arguments: list[str]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from owlore.config import BENCHMARKS
+from owlore.config import BENCHMARKS, Study
 from owlore.errors import BadInput
 from owlore.files import read_json, sha256_file, write_json
 from owlore.models import weights_sha256
@@ -215,3 +215,8 @@ def _state(found: str | None, recorded: str | None) -> str:
     if recorded is None:
         return "not recorded"
     return "ok" if found == recorded else "altered"
+
+
+def named(study: Study) -> str:
+    """Return how a Snakemake command names a study after its targets; the default needs none."""
+    return "" if study.study == "embedded" else " --configfile STUDY.yaml"

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from owlore import models, sharding
+from owlore.data import TrainingOrder
+from owlore.memory import Recording
+from owlore.method import Method
 from owlore.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 # Bytes of a training step; activations are what the forward pass keeps for backward.
 KINDS = ("weights", "gradients", "optimizer", "activations")
+# And of optimizer state the decoder's; and of all allocated bytes the peak, see `recorded_steps`.
+MEASURED = (*KINDS, "decoder", "peak")
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Meter:
     seconds: float = 0.0
     tokens: int = 0
     trained_parameters: int = 0
-    bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "decoder"), 0))
+    bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MEASURED, 0))
     projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
 
     def highest(self, kind: str, found: int) -> None:
@@ -63,10 +68,14 @@ class Measuring(TrainerCallback):
         self._trainer = trainer
         self._started = 0.0
         self._bar: Progress | None = None
+        self._recording: Recording | None = None
+        self._recorded_steps: set[int] = set()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        trainer = self._trainer
+        self._recorded_steps = recorded_steps(trainer.order, trainer.method)
         self._bar = Progress(
             total=state.max_steps, initial=state.global_step, desc="finetune", unit="step"
         )
@@ -80,6 +89,9 @@ class Measuring(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self._trainer.args.device.type == "cpu" and state.global_step in self._recorded_steps:
+            self._recording = Recording()
+            self._recording.start(self._trainer.live_tensors)
         self._started = time.perf_counter()
 
     def on_pre_optimizer_step(
@@ -111,6 +123,22 @@ class Measuring(TrainerCallback):
         meter.tokens += self._tokens
         self._seconds = time.perf_counter() - self._started
         meter.seconds += self._seconds
+        self._note_peak()
+
+    def _note_peak(self) -> None:
+        """Keep the highest peak of allocated bytes; the recording's own work is not timed."""
+        found = 0
+        if self._recording is not None:
+            found, self._recording = self._recording.stop(), None
+        elif self._trainer.args.device.type == "cuda":
+            found = torch.cuda.max_memory_allocated()
+        self._trainer.meter.highest("peak", found)
+
+    def abandon(self) -> None:
+        """End a recording that a failed step has left."""
+        if self._recording is not None:
+            self._recording.stop()
+            self._recording = None
 
     def on_log(
         self,
@@ -135,3 +163,27 @@ class Measuring(TrainerCallback):
             "optimizer_bytes": trainer.low_rank_adamw().state_bytes(),
         }
         row.update(measured)
+
+
+def recorded_steps(order: TrainingOrder, method: Method) -> set[int]:
+    """Return the steps, from 0, whose peak of allocated memory is measured on a CPU.
+
+    Recording costs time, so only the step that is likely to set the peak is: of every draw of
+    layers (without layers: of the training) the one with the largest micro-batch, the first of
+    equals. If that is the draw's first step, the largest of the others too: a layer that has just
+    woken up has no moments until the step's end.
+    """
+    size, per_step = method.per_device_train_batch_size, method.examples_per_step
+    lengths = [len(order[i].input_ids) for i in range(len(order))]
+
+    def tokens(step: int) -> int:
+        starts = range(step * per_step, (step + 1) * per_step, size)
+        batches = [lengths[start : start + size] for start in starts]
+        return max(sum(b) if method.padding_free else size * max(b) for b in batches)
+
+    together = method.interval_steps or method.max_steps
+    found = set()
+    for first in range(0, method.max_steps, together):
+        steps = range(first, min(first + together, method.max_steps))
+        found |= {max(steps, key=tokens), max(steps[1:], key=tokens, default=first)}
+    return found

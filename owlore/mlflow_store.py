@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from filelock import FileLock
 
 from owlore.files import canonical_json, read_json, read_jsonl, replacing, sha256_file, sha256_text
@@ -40,6 +41,8 @@ KEY, FINGERPRINT, STAGE = "owlore.key", "owlore.fingerprint", "owlore.stage"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # the note is the UI's description
 DATES = frozenset({"started", "ended", "date", "tstamp"})  # when, not what: never in a fingerprint
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # MLflow's limits
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs"}
+NETWORK |= {"afs", "wekafs", "fuse.glusterfs", "fuse.sshfs", "fuse.ceph", "fuse.s3fs"}
 PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 6000, 8000, 36
 
 Item = TypeVar("Item")
@@ -89,6 +92,11 @@ def opened(name: str, root: Path, tags: Mapping[str, str]) -> Iterator[tuple[Mlf
                 os.replace(database, folder / "mlflow.db.bak")
                 print(f"mlflow: {database} is of another folder or damaged, kept as mlflow.db.bak")
             if not database.exists():
+                if kind := network_file_system(folder):
+                    print(
+                        f"mlflow: {folder} is on {kind}, where a SQLite database may break; start "
+                        "an `mlflow server` and set MLFLOW_TRACKING_URI to its http:// address"
+                    )
                 create_database(database)
             uri = f"sqlite:///{database}"
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -99,6 +107,13 @@ def server() -> str | None:
     """Return MLFLOW_TRACKING_URI if it names a server, None if the database is a local file."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     return uri if uri.startswith(("http://", "https://")) else None
+
+
+def network_file_system(path: Path) -> str | None:
+    """Return the type of the network file system that `path` lies on, None if it is a local one."""
+    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    nearest = next((mounts[folder] for folder in [path, *path.parents] if folder in mounts), "")
+    return nearest if nearest in NETWORK else None
 
 
 def create_database(database: Path) -> None:

@@ -46,7 +46,7 @@ def mtbench_table(results: Results) -> Table:
     groups = results.scored("mtbench")
     categories = categories_of(results, blocks)
     several = several_judges(blocks)
-    repeated = any(one["judgings"] > 1 for block in blocks for one in _summaries(results, block))
+    repeated = any(one["judgings"] > 1 for block in blocks for one in summaries(results, block))
 
     rows, records = [], []
     for block in blocks:
@@ -54,7 +54,7 @@ def mtbench_table(results: Results) -> Table:
         graded = judged(results, group, judge)
         marks = standing(results, group, benchmark_of(judge)) if graded else {}
         for method in results.study.run:
-            found = _summaries(results, block, method)
+            found = summaries(results, block, method)
             scores = {key: [one[key] for one in found] for key in ("overall", "turn_1", "turn_2")}
             for name in categories:
                 scores[name] = [one["categories"].get(name) for one in found]
@@ -119,7 +119,7 @@ def benchmark_of(judge: str) -> str:
     return f"mtbench/{judge}" if judge else "mtbench"
 
 
-def _summaries(results: Results, block: Block, method: str | None = None) -> list[dict[str, Any]]:
+def summaries(results: Results, block: Block, method: str | None = None) -> list[dict[str, Any]]:
     """The judge's mtbench.json of each cell, in older ones what came later filled in."""
     judge, group = block
     methods = results.study.run if method is None else [method]
@@ -133,14 +133,14 @@ def _summaries(results: Results, block: Block, method: str | None = None) -> lis
 
 def categories_of(results: Results, blocks: list[Block]) -> list[str]:
     """The categories that were asked, in FastChat's order."""
-    asked = {name for block in blocks for one in _summaries(results, block)
+    asked = {name for block in blocks for one in summaries(results, block)
              for name in one["categories"]}  # fmt: skip
     return [name for name in CATEGORIES if name in asked] + sorted(asked - set(CATEGORIES))
 
 
 def judge_record(results: Results, block: Block) -> dict[str, Any]:
     """Who judged, when, and with what, for the CSV."""
-    found = _summaries(results, block)
+    found = summaries(results, block)
     return {
         "judge": block[0],
         "judge_model": listed(one["judge"]["model"] for one in found),
@@ -157,7 +157,7 @@ def judge_values(results: Results, block: Block, several: bool) -> list[Value]:
     """The cell under "judge", which is there only where there are several."""
     if not several:
         return []
-    model = listed(one["judge"]["model"] for one in _summaries(results, block))
+    model = listed(one["judge"]["model"] for one in summaries(results, block))
     return [Value(f"{block[0]} ({model})" if block[0] else f"headline ({model})")]
 
 
@@ -167,7 +167,7 @@ def judge_notes(results: Results, blocks: list[Block]) -> list[str]:
     notes = []
     for judge in dict.fromkeys(judge for judge, _ in blocks):
         own = [block for block in blocks if block[0] == judge]
-        found = [one for block in own for one in _summaries(results, block)]
+        found = [one for block in own for one in summaries(results, block)]
         name = f"Judge {judge}" if judge else "Headline judge" if several else "Judge"
         digests = listed(one["prompts_sha256"][:12] for one in found if one["prompts_sha256"])
         notes.append(

@@ -225,7 +225,7 @@ def _memory_claim(results: Results, group: Group) -> Claim:
 
 
 def _peak(results: Results, group: Group, method: str) -> tuple[float | None, str]:
-    """Peak bytes and how they were found; a CPU's resident set says nothing about a GPU."""
+    """Peak bytes and how they were found; a CPU's kernels have other work space than a GPU's."""
     measured = [
         entry.finetune["peak_bytes"]
         for entry in results.of(*group, method)

@@ -104,7 +104,7 @@ def _cell(study: Study, root: Path, entry: CellResults) -> dict[str, Any]:
         "path": entry.cell.path,
         "facts": {name: _text(value) for name, value in facts.items()},
         "config": json.dumps(finetune["config"], indent=1, ensure_ascii=False),
-        "command": f"snakemake --cores all {target}",
+        "command": f"snakemake --cores all {target}{lineage.named(study)}",
     }
 
 

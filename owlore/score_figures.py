@@ -1,15 +1,24 @@
-"""Figures of the scores: accuracy against memory, and each task against the base model."""
+"""Figures of the scores: accuracy against memory, tasks against the base model, MT-Bench."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from owlore.comparisons import Group, base_of, difference, level
+from owlore.comparisons import Group, base_of, difference, judged, level
 from owlore.config import BENCHMARKS
 from owlore.figure_style import INK, apart, grid, sentence, styles, titles
+from owlore.mtbench_table import (
+    Block,
+    benchmark_of,
+    blocks_of,
+    categories_of,
+    several_judges,
+    summaries,
+)
 from owlore.pareto import front
 from owlore.results import Results
 from owlore.score_tables import MOST_COLUMNS
@@ -99,17 +108,13 @@ def differences(results: Results) -> Figure:
     groups = [group for group, _, _ in drawn]
     for panel, place, (group, benchmark, task) in zip(panels, titles(groups), drawn, strict=True):
         panel.axvline(0, color="black", linewidth=0.8)
-        for row, method in enumerate(methods):
+        found = {}
+        for method in methods:
             paired = difference(results, group, benchmark, method, base, task and [task])
-            colour, marker = styles(results.study)[method]
-            panel.plot(100 * paired.difference, row, marker, color=colour, markersize=6)
-            panel.plot([100 * paired.low, 100 * paired.high], [row, row], color=colour, lw=1.4)
+            found[method] = (100 * paired.low, 100 * paired.difference, 100 * paired.high)
+        _forest(results, panel, found)
         name = task or f"{benchmark}: average"
         panel.set_title(name if len(set(groups)) == 1 else f"{place}: {name}")
-        panel.set_ylim(len(methods) - 0.4, -0.6)  # the study's order from above
-        panel.set_yticks(range(len(methods)), methods)
-        panel.grid(axis="x", linewidth=0.4, color="#cccccc")
-        panel.set_axisbelow(True)
     figure.supxlabel(f"points of accuracy above {base}, 95 % interval", fontsize=9)
     return figure
 
@@ -120,3 +125,56 @@ def _shown(results: Results, group: Group, benchmark: str, base: str) -> list[An
     if len(tasks) == 1:
         return tasks
     return [*tasks, None] if len(tasks) <= MOST_COLUMNS else [None]
+
+
+def mtbench(results: Results) -> Figure:
+    """Draw a panel a category and one overall for each judge and group; methods in equal rows.
+
+    A mark is the mean over seeds; a line spans the seeds, but for the overall score of a judge that
+    can grade: there it is the 95 % interval over questions and seeds.
+    """
+    blocks = blocks_of(results)
+    if not blocks:
+        return sentence("MT-Bench was not asked in this study.")
+    names = ["overall", *categories_of(results, blocks)]
+    methods = results.study.run
+    drawn = [(block, name) for block in blocks for name in names]
+    figure, panels = grid(len(drawn), 3, 3.0, 0.75 + 0.2 * len(methods), sharex=True, sharey=True)
+    places = titles([group for (_, group), _ in drawn])
+    alone = len({group for _, group in blocks}) == 1
+    for panel, place, (block, name) in zip(panels, places, drawn, strict=True):
+        found = {method: _mtbench_score(results, block, method, name) for method in methods}
+        _forest(results, panel, found)
+        judge = [block[0] or "headline"] if several_judges(blocks) else []
+        panel.set_title(": ".join([*judge, *[place] * (not alone), name]))
+    graded = all(judged(results, group, judge) for judge, group in blocks)
+    remark = "" if graded else " (a plumbing check: a judge too small to grade)"
+    figure.supxlabel(f"MT-Bench score, 1 to 10{remark}", fontsize=9)
+    return figure
+
+
+def _mtbench_score(
+    results: Results, block: Block, method: str, name: str
+) -> tuple[float, float, float]:
+    judge, group = block
+    if name == "overall" and judged(results, group, judge):
+        found = level(results, group, benchmark_of(judge), method)
+        return found.low, found.difference, found.high
+    given = [
+        one["overall"] if name == "overall" else one["categories"].get(name)
+        for one in summaries(results, block, method)
+    ]
+    scores = [math.nan if score is None else score for score in given]
+    return min(scores), float(np.mean(scores)), max(scores)
+
+
+def _forest(results: Results, panel: Axes, found: Mapping[str, tuple[float, float, float]]) -> None:
+    """Draw each method's (low, middle, high) in a row of its own, from above."""
+    for row, (method, (low, middle, high)) in enumerate(found.items()):
+        colour, marker = styles(results.study)[method]
+        panel.plot(middle, row, marker, color=colour, markersize=6)
+        panel.plot([low, high], [row, row], color=colour, lw=1.4)
+    panel.set_ylim(len(found) - 0.4, -0.6)
+    panel.set_yticks(range(len(found)), list(found))
+    panel.grid(axis="x", linewidth=0.4, color="#cccccc")
+    panel.set_axisbelow(True)

@@ -42,6 +42,21 @@ PUBLISHED = {
             max_position_embeddings=4096,
         ),
     ),
+    "llama2-70b": Shape(
+        "meta-llama/Llama-2-70b-hf",
+        68_976_648_192,
+        "llama",
+        {
+            "vocab_size": 32000,
+            "hidden_size": 8192,
+            "intermediate_size": 28672,
+            "num_hidden_layers": 80,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": False,
+        },
+    ),
     "llama3-8b": Shape(
         "meta-llama/Meta-Llama-3-8B",
         8_030_261_248,

@@ -30,7 +30,6 @@ from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
 from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
-from owlore.memory import peak_bytes
 from owlore.meter import KINDS, Measuring, Meter
 from owlore.method import Method
 from owlore.methods import build_optimizer
@@ -50,6 +49,7 @@ class CellTrainer(Trainer):
     seed: int
     switch: LayerSwitch | None
     meter: Meter
+    measuring: Measuring
     fingerprint: dict[str, Any]
 
     @classmethod
@@ -95,7 +95,8 @@ class CellTrainer(Trainer):
             trainer.switch = LayerSwitch(layers, sampler, method.interval_steps, method.state)
             trainer.add_callback(trainer.switch)
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Measuring(trainer))
+        trainer.measuring = Measuring(trainer)
+        trainer.add_callback(trainer.measuring)
         trainer.add_callback(_WholeCheckpoints(trainer))
         return trainer
 
@@ -142,6 +143,8 @@ class CellTrainer(Trainer):
             ) from None
         except RuntimeError as error:
             raise (sharding.lost_rank(error) or error) from None
+        finally:
+            self.measuring.abandon()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.order)
@@ -157,6 +160,16 @@ class CellTrainer(Trainer):
     def low_rank_adamw(self) -> LowRankAdamW:
         """Return our optimizer; accelerate wraps it once training has begun."""
         return cast("LowRankAdamW", getattr(self.optimizer, "optimizer", self.optimizer))
+
+    def live_tensors(self) -> Iterator[Tensor]:
+        """Yield what lives between two steps; optimizer state newly made, as a step may free it."""
+        yield from map(sharding.here, self.language_model.parameters())
+        yield from self.language_model.buffers()
+        for state in self.low_rank_adamw().state.values():
+            for key, value in state.items():
+                if torch.is_tensor(value):
+                    state[key] = value.clone()
+                    yield state[key]
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clip by the optimizer: the Trainer sees no gradient that has been projected."""
@@ -216,17 +229,21 @@ class CellTrainer(Trainer):
         if checkpoint is None:
             return
         assert self.lr_scheduler is not None
-        # Mapped: a rank reads its part of a tensor, not the whole.
-        read: dict[str, Any] = {"map_location": "cpu", "weights_only": True, "mmap": True}
-        self.low_rank_adamw().load_state_dict(torch.load(Path(checkpoint, "optimizer.pt"), **read))
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, "scheduler.pt"), **read))
+        parts: dict[str, Any] = {
+            "optimizer.pt": self.low_rank_adamw(),
+            "scheduler.pt": self.lr_scheduler,
+        }
+        for name, part in parts.items():
+            # Mapped: a rank reads its part of a tensor, not the whole.
+            stored = Path(checkpoint, name)
+            state = torch.load(stored, map_location="cpu", weights_only=True, mmap=True)
+            part.load_state_dict(state)
 
     def results(self) -> dict[str, Any]:
         """Return the numbers of finetune.json; bytes are the largest of any rank."""
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
         meter = self.meter
         meter.bytes = sharding.highest(meter.bytes)
-        peak = sharding.highest({"peak": peak_bytes(self.args.device.type)})["peak"]
         return {
             "ranks": sharding.ranks(),
             "seconds": round(meter.seconds, 3),
@@ -239,7 +256,7 @@ class CellTrainer(Trainer):
             "trainable_parameters": meter.trained_parameters,
             "total_parameters": sum(p.numel() for p in self.language_model.parameters()),
             "memory_bytes": {k: meter.bytes[k] for k in KINDS},
-            "peak_bytes": peak,
+            "peak_bytes": meter.bytes["peak"],
             "optimizer_bytes": meter.bytes["optimizer"],
             "decoder_optimizer_bytes": meter.bytes["decoder"],
             "layer_activations": self.switch.activations if self.switch else None,

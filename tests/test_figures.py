@@ -40,9 +40,9 @@ def texts(figure: Figure) -> list[str]:
     ]
 
 
-def test_five_figures_as_svg_and_png_with_a_white_background(made):
+def test_six_figures_as_svg_and_png_with_a_white_background(made):
     _, root, _ = made
-    names = {"outliers", "layers", "loss", "tradeoff", "differences"}
+    names = {"outliers", "layers", "loss", "tradeoff", "differences", "mtbench"}
     assert {path.name for path in (root / "figures").iterdir()} == {
         f"{name}.{ending}" for name in names for ending in ("svg", "png")
     }
@@ -145,3 +145,18 @@ def test_labels_keep_their_distance_and_their_order(wanted, gap):
         assert places == pytest.approx(wanted)
     if wanted:
         assert np.mean(places) == pytest.approx(np.mean(wanted), abs=1e-9)
+
+
+def test_mtbench_shows_each_method_where_its_scores_are(made):
+    study, _, results = made
+    figure = draw("mtbench", results)
+    overall = figure.axes[0]
+    assert overall.get_title(loc="left") == "overall"
+    marks = {
+        line.get_marker(): line.get_xdata()[0]
+        for line in overall.lines
+        if len(line.get_xdata()) == 1
+    }
+    for method in study.run:
+        scores = [entry.judged_by("").scores["overall"] for entry in results.of(*GROUP, method)]
+        assert marks[styles(study)[method][1]] == pytest.approx(np.mean(scores))

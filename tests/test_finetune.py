@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from toy_cells import METHODS, command, method, write_inputs
 from toys import save_tiny, tiny_llama
 
-from owlore import training
+from owlore import data, meter, training
 from owlore.errors import BadInput, TrainingStopped
 from owlore.finetune import finetune
 from owlore.method import Method
@@ -100,6 +100,29 @@ def test_memory_is_told_by_kind(inputs, tmp_path):
         assert 0 < owlore[kind] < full[kind], kind
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_recording_memory_changes_no_weight(name, inputs, tmp_path, monkeypatch):
+    found = {}
+    for steps in ((), range(6)):
+        monkeypatch.setattr(meter, "recorded_steps", lambda *_, steps=steps: set(steps))
+        found[len(steps)] = train(inputs, tmp_path / str(len(steps)), method(name))
+    assert found[0]["weights_sha256"] == found[6]["weights_sha256"]
+    assert found[0]["final_loss"] == found[6]["final_loss"]
+    assert found[0]["peak_bytes"] == 0 < found[6]["peak_bytes"]
+
+
+def test_memory_is_recorded_at_the_largest_micro_batch_of_each_draw():
+    lengths = [9, 9, 2, 3, 4, 5, 1, 1, 8, 1, 2, 2, 7, 1]
+    order = data.TrainingOrder([data.Example([1] * n, [1] * n) for n in lengths], 14, seed=0)
+    changes = {"max_steps": 7, "per_device_train_batch_size": 2}
+    assert meter.recorded_steps(order, method("full", **changes)) == {0, 2}
+    assert meter.recorded_steps(order, method("lisa", **changes)) == {0, 2, 4, 6}
+    changes |= {"padding_free": False}
+    assert meter.recorded_steps(order, method("full", **changes)) == {0, 4}
+    changes |= {"max_steps": 1}
+    assert meter.recorded_steps(order, method("full", **changes)) == {0}
+
+
 def test_dropped_state_stays_flat_and_kept_state_grows(inputs, tmp_path):
     drop = {"interval_steps": 1, "max_steps": 12, "checkpoint_steps": 50}
     dropped = train(inputs, tmp_path / "drop", method("lisa", **drop))
@@ -145,6 +168,9 @@ def test_a_non_finite_loss_stops_the_run_and_names_the_step(inputs, tmp_path):
     shutil.copy(inputs / "train.jsonl", tmp_path)
     with pytest.raises(TrainingStopped, match=r"the loss is nan at step 1, batch sha256 \w{16}:"):
         train(tmp_path, tmp_path / "out", method("full"))
+    with pytest.raises(TrainingStopped):  # in a step whose memory is recorded
+        train(tmp_path, tmp_path / "out", method("full", max_steps=1))
+    assert not torch.autograd._profiler_enabled()
     assert not (tmp_path / "out" / "finetune.json").exists()
 
 
@@ -195,7 +221,8 @@ def test_stopped_in_mid_interval_it_ends_with_the_same_weights(name, inputs, tmp
             train(inputs, tmp_path / "cut", method(name))
     resumed = train(inputs, tmp_path / "cut", method(name))
     assert resumed["resumed_from_step"] == 4
-    for key in ("weights_sha256", "tokens", "layer_activations", "switches", "final_loss"):
+    same = ("weights_sha256", "tokens", "layer_activations", "switches", "final_loss", "peak_bytes")
+    for key in same:
         assert resumed[key] == expected[key], key
     assert resumed["projector_refreshes"] == expected["projector_refreshes"]
 

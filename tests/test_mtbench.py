@@ -9,7 +9,7 @@ import fastchat.llm_judge.common as common
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from toys import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
+from toys import save_tiny, tiny_gpt2, tiny_llama, tiny_mistral, tiny_tokenizer
 
 from owlore import decoding, fastchat, mtbench
 from owlore.config import MTBench
@@ -73,7 +73,7 @@ def test_temperatures_and_reference_categories_are_fastchats() -> None:
         fastchat.temperature("cooking")
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2, tiny_mistral])
 def test_greedy_decoding_equals_one_full_forward_a_token(make: Any) -> None:
     """Oracle: no cache, no padding, no batch."""
     model = make()

@@ -32,11 +32,27 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self.open: list[str] = []
+        self.origins: list[dict[str, str]] = []  # of each number: as the page's script finds it
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
+        given = dict(attributes)
+        self.tags.append((tag, given))
+        if tag == "table":
+            self._table, self._heads = given.get("data-name"), []
+        elif tag == "th":
+            self._heads.append("")
+        elif tag == "tr":
+            self._row, self._column = given, -1
+        elif tag == "td":
+            self._column += 1
+        elif given.get("class") == "origin":
+            name, column = self._row["data-name"], self._heads[self._column].strip()
+            cells = self._row["data-cells"]
+            self.origins.append(
+                {"table": self._table, "row": name, "column": column, "cells": cells}
+            )
         if tag not in VOID:
             self.open.append(tag)
 
@@ -44,6 +60,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if "th" in self.open:
+            self._heads[-1] += data
         if not {"script", "style"} & set(self.open):
             self.text.append(data)
 
@@ -93,11 +111,12 @@ def test_all_sections_tables_figures_and_cells_are_there(made):
     study, root, _, page = made
     words = " ".join("".join(page.text).split())
     assert len(page.all("table")) == 9
-    assert [image["src"][:26] for image in page.all("img")] == ["data:image/svg+xml;base64,"] * 5
+    assert [image["src"][:26] for image in page.all("img")] == ["data:image/svg+xml;base64,"] * 6
     assert all(image["alt"] for image in page.all("img"))
     assert len(page.all("details")) == len(study.cells())
     for cell in study.cells():
-        assert f"snakemake --cores all {root.as_posix()}/{cell.path}/finetune.json" in words
+        target = f"{root.as_posix()}/{cell.path}/finetune.json"
+        assert f"snakemake --cores all {target} --configfile STUDY.yaml" in words
         assert read_json(root / cell.path / "finetune.json")["weights_sha256"] in words
     targets = {link["href"] for link in page.all("a") if link["href"].startswith("#")}
     assert targets <= {f"#{attributes.get('id')}" for _, attributes in page.tags}
@@ -108,15 +127,14 @@ def test_every_number_of_a_method_leads_to_its_cells(made):
     results = load(study, root)
     tables = {table.name: table for table in make_tables(results)}
     known = {one["data-cell"] for one in page.all("details")}
-    origins = [one for one in page.all("button") if one.get("class") == "origin"]
-    assert len({one["data-table"] for one in origins}) >= 6
-    for one in origins:
-        assert set(one["data-cells"].split()) <= known
-        column = one["data-column"].split(" (")[0]
-        row, value = lineage.find(tables[one["data-table"]], f"{one['data-row']}:{column}")
+    assert len({one["table"] for one in page.origins}) >= 6
+    for one in page.origins:
+        assert set(one["cells"].split()) <= known
+        column = one["column"].split(" (")[0]
+        row, value = lineage.find(tables[one["table"]], f"{one['row']}:{column}")
         assert value.number is not None
-        behind = lineage.behind(results, tables[one["data-table"]], row)
-        assert one["data-cells"].split() == [entry.cell.path for entry in behind]
+        behind = lineage.behind(results, tables[one["table"]], row)
+        assert one["cells"].split() == [entry.cell.path for entry in behind]
 
 
 def test_the_csv_inside_the_page_is_the_table(made):
@@ -151,7 +169,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str):
     write_fake_results(study, tmp_path)
     (tmp_path / "figures").mkdir()
     (tmp_path / name).unlink(missing_ok=True)
-    for figure in {"differences", "tradeoff", "layers", "outliers"} - {Path(name).stem}:
+    for figure in {"differences", "tradeoff", "mtbench", "layers", "outliers"} - {Path(name).stem}:
         (tmp_path / "figures" / f"{figure}.svg").write_text("<svg/>")
     with pytest.raises(BadInput, match=name):
         write_report(study, tmp_path)
@@ -204,7 +222,7 @@ def test_the_answer_without_the_paper_method_or_scores(tmp_path: Path):
 def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
     study, root, _, _ = made
     said = " ".join(limits(load(study, root)))
-    for part in ("One training seed", "does not mean", "plumbing check", "resident set"):
+    for part in ("One training seed", "does not mean", "plumbing check", "torch's allocator"):
         assert part in said
     seeds = fake_study(seeds=[0, 1], run=["base", "full"])
     write_fake_results(seeds, tmp_path)
@@ -214,7 +232,7 @@ def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
         write_json(cell, read_json(cell) | {"device": "cuda"})
     said = " ".join(limits(load(seeds, tmp_path)))
     assert "2 training seeds: intervals cover the choice of questions and of seeds" in said
-    assert "resident set" not in said  # the base model's cell trained nothing on the CPU
+    assert "torch's allocator" not in said  # the base model's cell trained nothing on the CPU
 
 
 # The page of answers beside judgments

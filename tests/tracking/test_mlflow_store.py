@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,3 +181,31 @@ def test_a_server_is_used_only_when_named(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert mlflow_store.server() == expected
+
+
+@pytest.mark.parametrize(
+    ("mounts", "kind"),
+    [
+        ({"/": "ext4"}, None),
+        ({"/": "ext4", "RESULTS": "nfs4"}, "nfs4"),
+        ({"/": "lustre"}, "lustre"),
+        ({"/": "nfs", "RESULTS": "xfs"}, None),
+        ({"/": "ext4", "RESULTS-of-others": "nfs"}, None),
+    ],
+)
+def test_a_database_on_a_network_file_system_is_warned_of(
+    mounts, kind, tmp_path, monkeypatch, capsys
+) -> None:
+    """The mount table is made up, for mounting NFS needs a server; the nearest mount decides."""
+    table = [
+        SimpleNamespace(mountpoint=point.replace("RESULTS", str(tmp_path)), fstype=fstype)
+        for point, fstype in mounts.items()
+    ]
+    monkeypatch.setattr(mlflow_store.psutil, "disk_partitions", lambda all: table)
+    for _ in range(2):  # only where the database is made
+        with mlflow_store.opened("study", tmp_path / "results", {}):
+            pass
+    warned = [line for line in capsys.readouterr().out.splitlines() if "SQLite" in line]
+    assert len(warned) == (kind is not None)
+    if kind:
+        assert f"is on {kind}," in warned[0] and "MLFLOW_TRACKING_URI" in warned[0]
