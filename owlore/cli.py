@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from owlore import __version__, commands
+from owlore import __version__, commands, ranks
 from owlore.errors import BadInput, OwloreError
-from owlore.progress import is_first_rank
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except BadInput as error:
-        if not is_first_rank():
+        if not ranks.is_first():
             time.sleep(5)  # the first rank says it too, and torchrun stops us when it has ended
             return error.exit_code
         print(f"owlore {options.name}: {error}", file=sys.stderr)
@@ -255,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=_positive_int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=_positive_int, default=1, help="CPU threads of the job")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

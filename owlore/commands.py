@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from owlore import ranks
 from owlore.config import TRANSPORT, Cell, load_study
 from owlore.options import (
     asked_methods,
@@ -141,7 +142,7 @@ def outliers(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """Train one cell; resumes by itself after it was killed."""
-    use_threads(options.threads)
+    use_threads(max(1, options.threads // ranks.count()))
     method = method_of(options.method)
     cell = json.loads(options.cell) if options.cell else None
     from owlore import finetune as stage

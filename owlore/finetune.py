@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from owlore import data, models, provenance, sharding
+from owlore import data, models, provenance, ranks, sharding
 from owlore.errors import BadInput
 from owlore.files import (
     canonical_json,
@@ -32,7 +32,6 @@ from owlore.files import (
 from owlore.fit import check_method
 from owlore.method import Method
 from owlore.methods import trainable_model
-from owlore.progress import is_first_rank
 from owlore.training import CellTrainer
 
 
@@ -80,7 +79,6 @@ def finetune(
         "outliers": sha256_text(canonical_json(scores)) if scores is not None else None,
         "method": method.model_dump(mode="json", exclude={"overrides", "checkpoint_steps"}),
         "seed": seed,
-        "threads": torch.get_num_threads(),
     }
     size = sum(file.stat().st_size for file in model_dir.glob("*.safetensors"))
     require_free_space(output, size * (8 if method.trainable == "all" else 4))
@@ -95,9 +93,9 @@ def finetune(
     torch.manual_seed(seed)
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     result = trainer.results()
-    weights = sharding.whole_weights(model) if sharding.ranks() > 1 else None
+    weights = sharding.whole_weights(model) if ranks.count() > 1 else None
     sharding.stop()
-    if not is_first_rank():
+    if not ranks.is_first():
         return
     _save(model, tokenizer, output / "model", weights)
     write_jsonl(output / "history.jsonl", trainer.history())

@@ -4,12 +4,13 @@ Jobs write bars to stderr, which the workflow sends to the job's log, and short 
 which it leaves on the terminal.
 """
 
-import os
 import sys
 import time
 from typing import Any
 
 from tqdm import tqdm
+
+from owlore import ranks
 
 QUIET_SECONDS = 20.0  # a line on stdout at most this often
 
@@ -20,7 +21,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any):
         """Take tqdm's arguments."""
         kwargs.setdefault("mininterval", 0.1 if sys.stderr.isatty() else 5.0)
-        kwargs.setdefault("disable", not is_first_rank())
+        kwargs.setdefault("disable", not ranks.is_first())
         self._said = time.monotonic()
         super().__init__(*args, **kwargs)
 
@@ -40,10 +41,5 @@ class Progress(tqdm):  # type: ignore[type-arg]
 
 def line(text: str) -> None:
     """Say one line on stdout at once; of several ranks the first one does."""
-    if is_first_rank():
+    if ranks.is_first():
         print(text, flush=True)
-
-
-def is_first_rank() -> bool:
-    """Return whether this process speaks and writes, of those that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0"

@@ -27,6 +27,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
@@ -36,21 +37,15 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers import PreTrainedModel
 
-from owlore import models
+from owlore import models, ranks
 from owlore.errors import BadInput, TrainingStopped
 from owlore.loss import answer_loss
 from owlore.method import Method
-from owlore.progress import is_first_rank
 
 PATIENCE = timedelta(minutes=30)  # of a rank for the others: one writes, the rest waits
-
-
-def ranks() -> int:
-    """Return how many processes train together; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check(method: Method) -> None:
@@ -59,7 +54,7 @@ def check(method: Method) -> None:
     Raises:
         BadInput: it cannot be trained so.
     """
-    count = ranks()
+    count = ranks.count()
     if count == 1:
         if method.mixed_precision != "none":
             raise BadInput(
@@ -67,10 +62,6 @@ def check(method: Method) -> None:
                 "(torchrun); on one allowed: none"
             )
         return
-    if method.trainable == "lora":
-        raise BadInput(
-            f"method.trainable: lora: not on several ranks ({count}); allowed: all, layers"
-        )
     if method.rounding == "lean":
         raise BadInput(
             f"method.precision: {method.precision}: not on several ranks ({count}); allowed: "
@@ -103,7 +94,7 @@ def shares(method: Method, count: int) -> tuple[int, int]:
 
 def start(device: str) -> None:
     """Meet the other ranks; one that torchrun has started alone trains as without torchrun."""
-    if ranks() == 1:
+    if ranks.count() == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             os.environ.pop(name, None)  # the Trainer would wrap the model for one rank too
         return
@@ -115,7 +106,7 @@ def start(device: str) -> None:
 
 def stop() -> None:
     """Leave the other ranks, after all of them are done."""
-    if ranks() > 1:
+    if ranks.count() > 1:
         dist.barrier()
         dist.destroy_process_group()
 
@@ -127,7 +118,7 @@ def shard(model: PreTrainedModel, method: Method, device: str) -> None:
     mixed precision one that is frozen then can never be woken. Afterwards the model has a method
     `answer_loss`, which runs `owlore.loss.answer_loss` as FSDP2's forward.
     """
-    mesh = init_device_mesh(device, (ranks(),))
+    mesh = init_device_mesh(device, (ranks.count(),))
     if method.mixed_precision == "bfloat16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     else:
@@ -150,16 +141,18 @@ def here(tensor: Tensor) -> Tensor:
 
 
 def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return the whole weights in main memory; of a sharded model on the first rank alone.
+    """Return the whole weights (an adapter's alone) in main memory, on the first rank.
 
     All ranks must ask, as each holds a part.
     """
     gathered: dict[int, Tensor] = {}
     found = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
+        if isinstance(model, PeftModel) and not tensor.requires_grad:
+            continue
         if id(tensor) not in gathered:  # tied weights are one tensor, in the file too
             whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            gathered[id(tensor)] = whole.detach().cpu() if is_first_rank() else whole.new_empty(0)
+            gathered[id(tensor)] = whole.detach().cpu() if ranks.is_first() else whole.new_empty(0)
         found[name] = gathered[id(tensor)]
     return found
 
@@ -167,39 +160,42 @@ def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:
 @torch.no_grad()
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
     """Read a checkpoint's safetensors files into a sharded model, each rank its own part."""
-    own = model.state_dict(keep_vars=True)
+    mesh = cast("DTensor", next(model.parameters())).device_mesh
+    own = {} if isinstance(model, PeftModel) else model.state_dict(keep_vars=True)
+    adapter: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118 (it is not a mapping)
-                target, saved = own[name], stored.get_tensor(name)
-                if isinstance(target, DTensor):
-                    saved = saved.to(target.device)
-                    saved = distribute_tensor(
-                        saved, target.device_mesh, target.placements, src_data_rank=None
-                    )
-                target.copy_(saved)
+                whole = stored.get_tensor(name).to(mesh.device_type)
+                saved = distribute_tensor(whole, mesh, [Shard(0)], src_data_rank=None)
+                if isinstance(model, PeftModel):
+                    adapter[name] = saved
+                else:
+                    own[name].copy_(saved)
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, adapter)  # it knows what peft calls them in the file
 
 
 def barrier() -> None:
     """Wait until all ranks are here."""
-    if ranks() > 1:
+    if ranks.count() > 1:
         dist.barrier()
 
 
 def of_first(make: Callable[[], Any]) -> Any:
     """Call `make` on the first rank and return its result, plain values, on all."""
-    if ranks() == 1:
+    if ranks.count() == 1:
         return make()
-    value = [make() if is_first_rank() else None]
+    value = [make() if ranks.is_first() else None]
     dist.broadcast_object_list(value)
     return value[0]
 
 
 def highest(values: dict[str, int]) -> dict[str, int]:
     """Return the largest value of each key over all ranks."""
-    if ranks() == 1:
+    if ranks.count() == 1:
         return values
-    found: list[Any] = [None] * ranks()
+    found: list[Any] = [None] * ranks.count()
     dist.all_gather_object(found, values)
     return {key: max(each[key] for each in found) for key in values}
 
@@ -209,7 +205,7 @@ def lost_rank(error: RuntimeError) -> TrainingStopped | None:
     lost = isinstance(error, dist.DistError) or any(
         name in str(error) for name in ("gloo", "Gloo", "NCCL", "Connection")
     )
-    if ranks() == 1 or not lost:
+    if ranks.count() == 1 or not lost:
         return None
     return TrainingStopped(_farewell())
 

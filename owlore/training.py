@@ -25,7 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from owlore import data, models, sharding
+from owlore import data, models, ranks, sharding
 from owlore.errors import TrainingStopped
 from owlore.files import read_json, write_json
 from owlore.loss import answer_loss
@@ -33,7 +33,7 @@ from owlore.lowrank import LowRankAdamW
 from owlore.meter import KINDS, Measuring, Meter
 from owlore.method import Method
 from owlore.methods import build_optimizer
-from owlore.progress import is_first_rank, line
+from owlore.progress import line
 from owlore.sampling import LayerSampler, layer_weights
 from owlore.switching import LayerSwitch
 
@@ -66,7 +66,7 @@ class CellTrainer(Trainer):
     ) -> "CellTrainer":
         """Put the parts together; the layer switch comes only with trainable: layers."""
         pad = int(tokenizer.pad_token_id)
-        if sharding.ranks() > 1:
+        if ranks.count() > 1:
             sharding.shard(model, method, device)
         order = data.TrainingOrder(examples, method.max_steps * method.examples_per_step, seed)
         trainer = cls(
@@ -79,7 +79,7 @@ class CellTrainer(Trainer):
                 else lambda batch: data.padded_batch(batch, pad)
             ),
         )
-        if sharding.ranks() > 1:
+        if ranks.count() > 1:
             # Leave placement, sharding and sums of gradients to the model. (Told so by the model
             # itself, the Trainer would refuse to write checkpoints; ours gather what they need.)
             trainer.is_distributed_loading_by_transformers = True
@@ -185,9 +185,9 @@ class CellTrainer(Trainer):
         """Return the mean cross-entropy over the labelled tokens of the whole step."""
         with self.meter.activations(self.language_model):
             loss: Tensor
-            if sharding.ranks() > 1:
+            if ranks.count() > 1:
                 # Averaged over the ranks, by FSDP2 and in the log, it is the step's own.
-                loss = model.answer_loss(inputs, num_items_in_batch) * sharding.ranks()
+                loss = model.answer_loss(inputs, num_items_in_batch) * ranks.count()
             else:
                 loss = answer_loss(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
@@ -205,15 +205,15 @@ class CellTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the model; a sharded one is gathered on the first rank."""
-        if sharding.ranks() == 1:
+        if ranks.count() == 1:
             super().save_model(output_dir, _internal_call)
             return
         weights = sharding.whole_weights(self.language_model)
-        if is_first_rank():
+        if ranks.is_first():
             self._save(output_dir, weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if sharding.ranks() == 1:
+        if ranks.count() == 1:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             sharding.load_weights(self.language_model, Path(resume_from_checkpoint))
@@ -221,7 +221,7 @@ class CellTrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         assert self.lr_scheduler is not None
         state = self.low_rank_adamw().state_dict()  # of a sharded one all ranks ask
-        if is_first_rank():
+        if ranks.is_first():
             torch.save(state, Path(output_dir) / "optimizer.pt")
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
@@ -245,7 +245,7 @@ class CellTrainer(Trainer):
         meter = self.meter
         meter.bytes = sharding.highest(meter.bytes)
         return {
-            "ranks": sharding.ranks(),
+            "ranks": ranks.count(),
             "seconds": round(meter.seconds, 3),
             "tokens": meter.tokens,
             "tokens_per_second": round(meter.tokens / meter.seconds, 2) if meter.seconds else None,
@@ -282,7 +282,7 @@ class _WholeCheckpoints(TrainerCallback):
         trainer = self._trainer
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         bytes_now = sharding.highest(trainer.meter.bytes)  # all ranks have written when it is known
-        if is_first_rank():
+        if ranks.is_first():
             write_json(
                 folder / STATE_FILE,
                 {
@@ -295,7 +295,7 @@ class _WholeCheckpoints(TrainerCallback):
 
 def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
     assert method.learning_rate is not None
-    size, accumulation = sharding.shares(method, sharding.ranks())
+    size, accumulation = sharding.shares(method, ranks.count())
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=method.max_steps,

@@ -21,7 +21,7 @@ SHAPES = {"tall": (24, 10), "wide": (10, 24), "square": (9, 9), "short": (2, 16)
 
 
 def cell() -> int:
-    from owlore import cli, sharding, training
+    from owlore import cli, ranks, training
 
     real = training.CellTrainer.results
 
@@ -36,7 +36,7 @@ def cell() -> int:
         }
         folder = Path(self.args.output_dir).parent
         (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(found))
-        assert sharding.ranks() == dist.get_world_size()
+        assert ranks.count() == dist.get_world_size()
         return real(self)
 
     training.CellTrainer.results = results

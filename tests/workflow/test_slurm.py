@@ -65,7 +65,9 @@ def owlore_run(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, start_new_session=True, **pipe, **where)
 
 
-def test_cells_run_as_slurm_jobs_with_the_same_results(on_node: Workspace, finished: Workspace):
+def test_cells_run_as_slurm_jobs_with_the_same_results_and_on_two_gpus(
+    on_node: Workspace, finished: Workspace
+):
     on_node.study("run", ["base", "owlore"])
     on_node.snakemake("commonsense", "mtbench", *GPU)
     states = {job: rest for job, *rest in squeue("JobID,State,tres-per-job:30,Comment:90")}
@@ -80,6 +82,13 @@ def test_cells_run_as_slurm_jobs_with_the_same_results(on_node: Workspace, finis
     assert without_tables(on_node) == {
         name: result for name, result in wanted.items() if "/full/" not in name
     }
+
+    # And on two GPUs: two processes, which here find nothing to compute on but the CPU.
+    (on_node.folder / CELL).unlink()
+    on_node.snakemake(CELL, *GPU, "--set-resources", "train:gpu=2")
+    (job,) = submitted(on_node.printed)
+    assert dict(squeue("JobID,tres-per-job:30"))[job] == "gres:gpu:2"
+    assert json.loads((on_node.folder / CELL).read_text())["ranks"] == 2
 
 
 def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(
