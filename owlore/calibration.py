@@ -2,10 +2,14 @@
 
 import random
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import cpu_offload
+from accelerate.hooks import remove_hook_from_submodules
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -43,9 +47,23 @@ def calibration_windows(
     return torch.tensor(ids[: samples * seqlen]).view(samples, seqlen)
 
 
+@contextmanager
+def offloaded(model: PreTrainedModel, device: str) -> Iterator[None]:
+    """Let a model in main memory compute on a device that need not hold it.
+
+    Every module's own weights are there while it computes, so that a float32 copy of a model whose
+    bfloat16 weights alone would fill the card can be scored.
+    """
+    cpu_offload(model, torch.device(device))
+    try:
+        yield
+    finally:
+        remove_hook_from_submodules(model)
+
+
 @torch.no_grad()
 def input_square_sums(
-    model: PreTrainedModel, windows: Tensor, batch_size: int | None = None
+    model: PreTrainedModel, windows: Tensor, batch_size: int | None = None, device: str = "cpu"
 ) -> list[dict[str, Tensor]]:
     """Run the model once, without its head; return ‖X_j‖² of every linear map's input.
 
@@ -54,6 +72,7 @@ def input_square_sums(
         windows: token ids, shape (samples, seqlen).
         batch_size: windows a forward pass, None: as many as have TOKENS tokens; the result does
             not depend on it.
+        device: that the model computes on.
 
     Returns:
         One mapping a decoder layer: name of the linear map → shape (groups, in_features), float32;
@@ -70,7 +89,7 @@ def input_square_sums(
     try:
         with Progress(total=len(windows), desc="outliers", unit="window") as bar:
             for start in range(0, len(windows), batch_size):
-                batch = windows[start : start + batch_size].to(model.device)
+                batch = windows[start : start + batch_size].to(device)
                 for collector in collectors:
                     collector.groups_of_batch = group_of[start : start + batch_size]
                 models.decoder(model)(input_ids=batch, use_cache=False)

@@ -155,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--name", dest="model_name", help="name to record")
     _add_threads(sub)
+    _add_device(sub)
 
     sub = command(commands.finetune)
     sub.add_argument("--model", **folder, required=True)
@@ -181,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--samples", **folder, required=True, help="folder for per-question rows")
     _add_threads(sub)
     _add_device(sub)
+    _add_dtype(sub)
 
     sub = command(commands.answer)
     _add_weights(sub)
@@ -190,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", **file, required=True)
     _add_threads(sub)
     _add_device(sub)
+    _add_dtype(sub)
 
     sub = command(commands.judge)
     sub.add_argument("--questions", **file, required=True)
@@ -259,10 +262,10 @@ def _add_threads(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    if all(action.dest != "dtype" for action in parser._actions):
-        parser.add_argument(
-            "--dtype", choices=["float32", "bfloat16"], help="default: the benchmark's"
-        )
+
+
+def _add_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: the benchmark's")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:

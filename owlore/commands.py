@@ -137,6 +137,7 @@ def outliers(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         thresholds=options.thresholds,
         name=options.model_name or options.model.name,
+        device=device_of(options.device),
     )
 
 

@@ -5,6 +5,7 @@ Run as: `owlore outliers --model DIR --text FILE.jsonl --output OUT.json`
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from owlore import models, provenance
-from owlore.calibration import calibration_windows, input_square_sums
+from owlore.calibration import calibration_windows, input_square_sums, offloaded
 from owlore.files import canonical_json, sha256_text, write_json
 from owlore.outliers import RESAMPLES, score_layer
 from owlore.progress import Progress, line
@@ -30,6 +31,7 @@ def run(
     threshold: float,
     thresholds: Sequence[float],
     name: str = "",
+    device: str = "cpu",
 ) -> None:
     """Score every decoder layer of a model and write the outlier file.
 
@@ -43,6 +45,8 @@ def run(
         threshold: M of the study, whose ratios become `outlier_ratio`.
         thresholds: further values of M, reported in `by_threshold`.
         name: the model's name in the study.
+        device: cpu or cuda; the model stays in main memory and no more than a linear map of it is
+            on a GPU at a time.
 
     Raises:
         BadInput: the text is too short or malformed, or the model has no decoder layers.
@@ -51,14 +55,15 @@ def run(
     model = models.load(model_dir)
     model.train(False)
     windows = calibration_windows(text, models.load_tokenizer(model_dir), samples, seqlen, seed)
-    squares = input_square_sums(model, windows)
+    with offloaded(model, device) if device != "cpu" else nullcontext():
+        squares = input_square_sums(model, windows, device=device)
     every = sorted({float(threshold), *map(float, thresholds)})
     layers = list(models.decoder_layers(model))
     scores, alphas = [], []
     for layer, sums in Progress(
         list(zip(layers, squares, strict=True)), desc="outliers", unit="layer"
     ):
-        weights = layer_weights_of(layer)
+        weights = {name: weight.to(device) for name, weight in layer_weights_of(layer).items()}
         scores.append(score_layer(weights, sums, every, float(threshold), seed))
         alphas.append(float(np.mean([heavy_tail_exponent(w) for w in weights.values()])))
     chosen = [score.ratios[every.index(float(threshold))] for score in scores]

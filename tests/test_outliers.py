@@ -9,7 +9,7 @@ from toys import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from owlore import calibration, outliers, score_layers
-from owlore.calibration import input_square_sums
+from owlore.calibration import input_square_sums, offloaded
 from owlore.errors import BadInput
 from owlore.models import decoder_layers, linear_modules
 from owlore.outliers import score_layer
@@ -93,6 +93,22 @@ def test_equal_to_the_literal_formula(architecture, windows):
 def test_independent_of_the_batch_size(windows):
     model = tiny_llama()
     assert our_ratios(model, windows, 1) == our_ratios(model, windows, 6)
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+def test_a_model_whose_weights_come_and_go_has_the_same_sums(make, windows):
+    """As on a GPU that holds a map at a time; here the device is the CPU once more."""
+    model = make()
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    expected = input_square_sums(model, windows)
+    with offloaded(model, "cpu"):
+        assert {weight.device.type for weight in model.parameters()} == {"meta"}
+        found = input_square_sums(model, windows)
+    for layer, sums in enumerate(expected):
+        for name, value in sums.items():
+            assert torch.equal(found[layer][name], value), (layer, name)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
 
 
 def random_squares(weights, groups=4):

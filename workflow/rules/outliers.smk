@@ -27,7 +27,8 @@ rule score_layers:
         threshold=STUDY.calibration.threshold,
         thresholds=STUDY.calibration.thresholds,
     shell:
-        "python -m owlore outliers --model {params.model} --name {wildcards.model} "
+        "python -m owlore.devices {resources.gpu} outliers "
+        "--model {params.model} --name {wildcards.model} "
         "--text {params.text} --samples {params.samples} --seqlen {params.seqlen} "
         "--seed {params.seed} --threshold {params.threshold} --thresholds {params.thresholds} "
         "--threads {threads} --output {output} 2> {log}"
