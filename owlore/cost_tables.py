@@ -78,8 +78,8 @@ def _efficiency_notes(results: Results) -> list[str]:
         notes.append(
             "Peak: bytes that torch's allocator has handed out at one time while training. On a "
             "CPU it is recorded at one step of every draw of layers (without layers: of the "
-            "training), the one with the largest micro-batch. The process needs more: Python and "
-            "its libraries."
+            "training), the one with the largest micro-batch; of more than 64 at the largest. The "
+            "process needs more: Python and its libraries."
         )
     notes.append(
         "Optimizer: most bytes held at one time. Embedding and head train in some methods, so the "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KINDS = ("weights", "gradients", "optimizer", "activations")
 # And of optimizer state the decoder's; and of all allocated bytes the peak, see `recorded_steps`.
 MEASURED = (*KINDS, "decoder", "peak")
+RECORDED_AT_MOST = 64  # steps; each costs time, and torch's profiler 70 KB that it never frees
 
 
 @dataclass
@@ -171,7 +172,7 @@ def recorded_steps(order: TrainingOrder, method: Method) -> set[int]:
     Recording costs time, so only the step that is likely to set the peak is: of every draw of
     layers (without layers: of the training) the one with the largest micro-batch, the first of
     equals. If that is the draw's first step, the largest of the others too: a layer that has just
-    woken up has no moments until the step's end.
+    woken up has no moments until the step's end. Of too many the largest are chosen.
     """
     size, per_step = method.per_device_train_batch_size, method.examples_per_step
     lengths = [len(order[i].input_ids) for i in range(len(order))]
@@ -186,4 +187,4 @@ def recorded_steps(order: TrainingOrder, method: Method) -> set[int]:
     for first in range(0, method.max_steps, together):
         steps = range(first, min(first + together, method.max_steps))
         found |= {max(steps, key=tokens), max(steps[1:], key=tokens, default=first)}
-    return found
+    return set(sorted(found, key=tokens, reverse=True)[:RECORDED_AT_MOST])

@@ -113,7 +113,8 @@ def test_recording_memory_changes_no_weight(name, inputs, tmp_path, monkeypatch)
 
 def test_memory_is_recorded_at_the_largest_micro_batch_of_each_draw():
     lengths = [9, 9, 2, 3, 4, 5, 1, 1, 8, 1, 2, 2, 7, 1]
-    order = data.TrainingOrder([data.Example([1] * n, [1] * n) for n in lengths], 14, seed=0)
+    examples = [data.Example([1] * n, [1] * n) for n in lengths]
+    order = data.TrainingOrder(examples, 14, seed=0)
     changes = {"max_steps": 7, "per_device_train_batch_size": 2}
     assert meter.recorded_steps(order, method("full", **changes)) == {0, 2}
     assert meter.recorded_steps(order, method("lisa", **changes)) == {0, 2, 4, 6}
@@ -121,6 +122,10 @@ def test_memory_is_recorded_at_the_largest_micro_batch_of_each_draw():
     assert meter.recorded_steps(order, method("full", **changes)) == {0, 4}
     changes |= {"max_steps": 1}
     assert meter.recorded_steps(order, method("full", **changes)) == {0}
+    changes = {"max_steps": 500, "per_device_train_batch_size": 2, "interval_steps": 1}
+    order = data.TrainingOrder(examples, 1000, seed=0)
+    found = meter.recorded_steps(order, method("lisa", **changes))
+    assert len(found) == 64 and 0 in found
 
 
 def test_dropped_state_stays_flat_and_kept_state_grows(inputs, tmp_path):
