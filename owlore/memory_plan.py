@@ -12,7 +12,7 @@ import pandas as pd
 from transformers import PretrainedConfig
 
 from owlore import flops, simulation
-from owlore.files import canonical_json, read_json, sha256_file, sha256_text, write_json
+from owlore.files import canonical_json, read_json, sha256_file, sha256_text, write_json, write_text
 from owlore.method import Method
 from owlore.provenance import versions
 
@@ -153,7 +153,7 @@ def write(name: str, found: list[dict[str, Any]], output: Path, card: float | No
     """
     from owlore.memory_figure import save
 
-    pd.DataFrame(found).to_csv(output.with_suffix(".csv"), index=False)
+    write_text(output.with_suffix(".csv"), pd.DataFrame(found).to_csv(index=False))
     save(name, found, output.with_suffix(".svg"), card)
     margin = {} if card is None else {"gpu_memory_gib": card, "margin": MARGIN}
     alone = found[0] if len(found) == 1 else {}

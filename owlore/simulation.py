@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from owlore import data, models, moments
 from owlore.config import Study
 from owlore.errors import BadInput
-from owlore.files import read_jsonl, write_json
+from owlore.files import read_jsonl, write_json, write_text
 from owlore.fit import check_method
 from owlore.loss import answer_loss
 from owlore.lowrank import LowRankAdamW
@@ -72,7 +72,7 @@ def run_study(study: Study, name: str, model: Path, train_data: Path, output: Pa
             {"method": method_name, "track": track, "micro_batch": size, "seqlen": seqlen} | split
         )
         line(f"memory {name} {method_name}: simulated peak {split['peak_gib']:.2f} GiB")
-    pd.DataFrame(rows).to_csv(output.with_suffix(".csv"), index=False)
+    write_text(output.with_suffix(".csv"), pd.DataFrame(rows).to_csv(index=False))
     write_json(output, {"model": name, "rows": rows, "versions": versions()})
 
 

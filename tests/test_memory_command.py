@@ -34,7 +34,7 @@ def run(*arguments: object) -> int:
 
 @pytest.mark.parametrize("file", ["", "config.json"])
 def test_one_method_of_a_model_by_its_configuration_alone(shape, file, tmp_path, capsys):
-    output = tmp_path / "out.json"
+    output = tmp_path / "new" / "out.json"
     sizes = ["--micro-batch", 2, "--seqlen", 16]
     assert (
         run("--model", shape / file, "--method", json.dumps(FULL), *sizes, "--output", output) == 0

@@ -31,7 +31,6 @@ def made(tmp_path):
     study = write(tmp_path / "study.yaml", STUDY)
     command = ["memory", "--study", study, "--name", "toy", "--model", tmp_path / "model"]
     command += ["--data", tmp_path / "data", "--output", tmp_path / "memory" / "toy.json"]
-    (tmp_path / "memory").mkdir()
     assert main([str(part) for part in command]) == 0
     return tmp_path / "memory"
 
