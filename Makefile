@@ -29,7 +29,7 @@ reproduce: $(STAMP)
 	$(BIN)/owlore run --cores all
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # A moved results folder is logged again first: MLflow stores absolute paths.
 ui: $(STAMP)
