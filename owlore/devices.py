@@ -3,10 +3,10 @@
     python -m owlore.devices 1 evaluate …    # `owlore evaluate …` on a GPU that no other job has
     python -m owlore.devices 2 finetune …    # the same under torchrun: two processes, a GPU each
 
-The number is Snakemake's `gpu` resource; with 0, or without a GPU, the command runs as it is. A
-CUDA_VISIBLE_DEVICES that names as many devices as are wanted, as Slurm sets it, is left alone; one
-that names more says which may be taken. Locks lie in a folder of this user's in the temporary
-folder: jobs of several runs keep apart, those of several users do not.
+The number is Snakemake's `gpu` resource; only `finetune` can use more than one. With 0 the command
+sees no GPU. A CUDA_VISIBLE_DEVICES that names as many devices as are wanted, as Slurm sets it, is
+left alone, without a lock; one that names more says which may be taken. Locks lie in a folder of
+this user's in the temporary folder: jobs of several runs keep apart, those of several users do not.
 """
 
 import fcntl
@@ -26,21 +26,24 @@ from owlore.errors import BadInput
 def main(arguments: Sequence[str]) -> None:
     """Become the command, with its devices in CUDA_VISIBLE_DEVICES."""
     count, command = int(arguments[0]), arguments[1:]
+    if command[0] != "finetune":
+        count = min(count, 1)
     try:
         chosen = choose(count, os.environ.get("CUDA_VISIBLE_DEVICES"), _uuids(), lock_folder())
     except BadInput as error:
         print(f"owlore {command[0]}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    if chosen:
+    if chosen or count == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbers are nvidia-smi's
     launcher = [sys.executable]
-    if count > 1 and command[0] == "finetune":
+    if count > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     os.execv(sys.executable, [*launcher, "-m", "owlore", *command])
 
 
 def choose(count: int, visible: str | None, uuids: Sequence[str], folder: Path) -> list[str]:
-    """Return the names of the devices that a job gets, locked; none where it runs as it is.
+    """Return the names of the devices that a job gets, locked; none where no lock is needed.
 
     Args:
         count: devices wanted.
@@ -74,6 +77,7 @@ def take(count: int, devices: Mapping[str, str], folder: Path) -> list[str]:
         Names of devices, in the order given.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    waiting = False
     while True:
         held: dict[str, int] = {}
         for name, identity in devices.items():
@@ -84,6 +88,9 @@ def take(count: int, devices: Mapping[str, str], folder: Path) -> list[str]:
             return list(held)
         for lock in held.values():  # two jobs that each hold one of two would wait for ever
             os.close(lock)
+        if not waiting:
+            waiting = True
+            print(f"waiting for {count} of {len(devices)} GPUs", file=sys.stderr, flush=True)
         time.sleep(random.uniform(0.2, 1))
 
 
@@ -105,12 +112,16 @@ def _lock(path: Path) -> int | None:
 
 
 def _uuids() -> list[str]:
-    """Return the UUIDs of this machine's NVIDIA devices; none without nvidia-smi."""
+    """Return the UUIDs of this machine's NVIDIA devices; none without a working nvidia-smi."""
     if (program := shutil.which("nvidia-smi")) is None:
         return []
     command = [program, "--query-gpu=uuid", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    return done.stdout.split() if done.returncode == 0 else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        print(f"GPUs are not handed out: {error}", file=sys.stderr)
+        return []
+    return done.stdout.split()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def finetune(
 
     Raises:
         BadInput: method, data and model do not fit each other.
-        TrainingStopped: the loss or a gradient is not finite.
+        TrainingStopped: the loss or a gradient is not finite, or another rank has died.
     """
     started, device = provenance.now(), _checked_device(device)
     config = models.read_config(model_dir)
@@ -83,18 +83,17 @@ def finetune(
     size = sum(file.stat().st_size for file in model_dir.glob("*.safetensors"))
     require_free_space(output, size * (8 if method.trainable == "all" else 4))
 
-    sharding.start(device)
-    torch.manual_seed(seed)
-    model = trainable_model(models.load(model_dir, method.dtype), method)
-    trainer = CellTrainer.assemble(
-        model, tokenizer, examples, method, seed, scores, output / "checkpoints", device
-    )
-    resume_from = trainer.prepare_resume(fingerprint)
-    torch.manual_seed(seed)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    result = trainer.results()
-    weights = sharding.whole_weights(model) if ranks.count() > 1 else None
-    sharding.stop()
+    with sharding.together(device):
+        torch.manual_seed(seed)
+        model = trainable_model(models.load(model_dir, method.dtype), method)
+        trainer = CellTrainer.assemble(
+            model, tokenizer, examples, method, seed, scores, output / "checkpoints", device
+        )
+        resume_from = trainer.prepare_resume(fingerprint)
+        torch.manual_seed(seed)
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        result = trainer.results()
+        weights = sharding.whole_weights(model) if ranks.count() > 1 else None
     if not ranks.is_first():
         return
     _save(model, tokenizer, output / "model", weights)
@@ -195,6 +194,12 @@ def _checked_device(device: str) -> str:
         raise BadInput(f"--device: {device!r}: allowed cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device: cuda: this machine has no usable CUDA device")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" and torch.cuda.device_count() < here:
+        raise BadInput(
+            f"torchrun: {here} processes on this machine want a GPU each, to be seen are "
+            f"{torch.cuda.device_count()}"
+        )
     return device
 
 

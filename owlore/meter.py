@@ -102,7 +102,8 @@ class Measuring(TrainerCallback):
         meter.highest("weights", sum(sharding.here(p).nbytes for p in parameters))
         gradients = [p.grad for p in parameters if p.grad is not None]
         gradients += self._trainer.low_rank_adamw().projections().values()
-        meter.highest("gradients", sum(sharding.here(g).nbytes for g in gradients))
+        storages = [sharding.here(g).untyped_storage() for g in gradients]  # views may share one
+        meter.highest("gradients", sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         meter.trained_parameters = max(meter.trained_parameters, trained)
 

@@ -45,8 +45,8 @@ def run(
         threshold: M of the study, whose ratios become `outlier_ratio`.
         thresholds: further values of M, reported in `by_threshold`.
         name: the model's name in the study.
-        device: cpu or cuda; the model stays in main memory and no more than a linear map of it is
-            on a GPU at a time.
+        device: cpu or cuda; the model stays in main memory and no more than a decoder layer of it,
+            or the embedding, is on a GPU at a time.
 
     Raises:
         BadInput: the text is too short or malformed, or the model has no decoder layers.

@@ -15,6 +15,9 @@ and once a step, the projected update (side left) once a step.
 The basis is computed once: where one is due the whole gradient of that one matrix is gathered, the
 first rank finds the basis with the seed that one process would use, and all get it.
 
+FSDP2 reduces the gradients of a whole layer together, so that a layer's gradients (in whole before
+that, this rank's rows after) live side by side until they are projected, not one matrix's alone.
+
 What differs from one process:
 
 - Sums over examples and over rows are added up in another order: equal up to rounding.
@@ -55,6 +58,10 @@ class ShardedLowRankAdamW(LowRankAdamW):
                 raise ValueError(f"{self._name[parameter]} is not a DTensor in row shards")
         self._mesh: DeviceMesh = cast("DTensor", next(iter(self._number))).device_mesh
         self._rank = self._mesh.get_local_rank()
+        if any(group["rank"] is not None for group in self.param_groups):
+            for parameter, index in self._group_index.items():
+                if self.param_groups[index]["rank"] is None and parameter.requires_grad:
+                    cast("Any", parameter).register_post_accumulate_grad_hook(_own_small_gradient)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state on the first rank, on the CPU; elsewhere no tensors."""
@@ -146,7 +153,7 @@ class ShardedLowRankAdamW(LowRankAdamW):
             return project(here, widened(self._whole_basis(parameter)), left)
         share = project(here, widened(self.state[parameter]["basis"]), left)
         summed = DTensor.from_local(share, self._mesh, [Partial()], run_check=False)
-        return summed.redistribute(placements=[Shard(1)]).to_local()
+        return summed.redistribute(placements=[Shard(1)]).to_local().contiguous()
 
     def _change(self, parameter: Tensor, update: Tensor, left: bool) -> Tensor:
         if not left:
@@ -163,3 +170,22 @@ class ShardedLowRankAdamW(LowRankAdamW):
         found = flags.to(torch.int32)
         dist.all_reduce(found, dist.ReduceOp.MIN, group=self._mesh.get_group())
         return found.bool()
+
+
+def _own_small_gradient(parameter: Tensor) -> None:
+    """Copy a small gradient out of the buffer that FSDP2 has made for those of a whole layer.
+
+    They are views of it: a norm's, which waits for the step, would keep the gradients that have
+    been projected since.
+    """
+    gradient = cast("DTensor", parameter.grad)
+    here = gradient.to_local()
+    if here.untyped_storage().nbytes() > 8 * here.nbytes:
+        parameter.grad = DTensor.from_local(
+            here.clone(),
+            gradient.device_mesh,
+            gradient.placements,
+            run_check=False,
+            shape=gradient.shape,
+            stride=gradient.stride(),
+        )

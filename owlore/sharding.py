@@ -8,18 +8,21 @@ ranks changes losses by rounding alone (which grows from step to step, as all ro
 does); `shares` says how a step is cut, and its one exception. The layer draw is every rank's own,
 from the same seed. `owlore.sharded_lowrank` is the optimizer.
 
-Differences from one process: dropout, in models that have it, draws the same mask on all ranks; and
-the random states of a checkpoint are of its own number of ranks, others start from the seed.
+Differences from one process: dropout, in models that have it, draws the same mask on all ranks. A
+checkpoint has the random states of its own ranks: with another number of ranks some start from the
+seed, and dropout's masks are others than in a run that was never stopped.
 
 Cost: every rank reads the whole base model into main memory before it keeps its shards (70B in
 bfloat16: 140 GB a rank), and a checkpoint or the result is gathered in the first rank's main memory
 (70B: 140 GB, with float32 weights 280 GB, and what is trained now of optimizer state).
 """
 
+import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -45,6 +48,7 @@ from owlore.errors import BadInput, TrainingStopped
 from owlore.loss import answer_loss
 from owlore.method import Method
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal for us when our parent dies
 PATIENCE = timedelta(minutes=30)  # of a rank for the others: one writes, the rest waits
 
 
@@ -101,14 +105,27 @@ def start(device: str) -> None:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     signal.signal(signal.SIGTERM, _end)
+    if sys.platform == "linux":  # a killed torchrun would leave us training, and a GPU's lock free
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
 
 
-def stop() -> None:
-    """Leave the other ranks, after all of them are done."""
-    if ranks.count() > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+@contextmanager
+def together(device: str) -> Iterator[None]:
+    """Meet the other ranks, work, and part when all are done.
+
+    Raises:
+        TrainingStopped: another rank has died meanwhile, as far as this one's error tells.
+    """
+    start(device)
+    try:
+        yield
+        if ranks.count() > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except RuntimeError as error:
+        raise (_lost_rank(error) or error) from None
 
 
 def shard(model: PreTrainedModel, method: Method, device: str) -> None:
@@ -170,16 +187,10 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
                 saved = distribute_tensor(whole, mesh, [Shard(0)], src_data_rank=None)
                 if isinstance(model, PeftModel):
                     adapter[name] = saved
-                else:
-                    own[name].copy_(saved)
+                else:  # FSDP2 leaves buffers whole
+                    own[name].copy_(saved if isinstance(own[name], DTensor) else whole)
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, adapter)  # it knows what peft calls them in the file
-
-
-def barrier() -> None:
-    """Wait until all ranks are here."""
-    if ranks.count() > 1:
-        dist.barrier()
 
 
 def of_first(make: Callable[[], Any]) -> Any:
@@ -200,28 +211,30 @@ def highest(values: dict[str, int]) -> dict[str, int]:
     return {key: max(each[key] for each in found) for key in values}
 
 
-def lost_rank(error: RuntimeError) -> TrainingStopped | None:
-    """Return what to say if the error means that another rank has died; None if it does not."""
+def _lost_rank(error: RuntimeError) -> TrainingStopped | None:
+    """Return what to say if the error is of what joins the ranks; None if it is another."""
     lost = isinstance(error, dist.DistError) or any(
         name in str(error) for name in ("gloo", "Gloo", "NCCL", "Connection")
     )
     if ranks.count() == 1 or not lost:
         return None
-    return TrainingStopped(_farewell())
+    reason = str(error).strip().splitlines()[0]
+    return TrainingStopped(_farewell(f"another rank has stopped, or cannot be reached ({reason})"))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End at once: torchrun stops the ranks that are left when one has ended.
+    """End at once: torchrun stops the ranks that are left when one has ended, or all.
 
     A rank may learn of it so before its own connection fails. (One that waits for NCCL learns of it
     in neither way; torchrun kills it after 30 s, and its summary says why.)
     """
-    print(f"owlore finetune: {_farewell()}", file=sys.stderr, flush=True)
+    reason = "torchrun has stopped it: another rank has ended, or the job was stopped"
+    print(f"owlore finetune: {_farewell(reason)}", file=sys.stderr, flush=True)
     os._exit(1)  # as after a kill: what is half written was never whole
 
 
-def _farewell() -> str:
+def _farewell(reason: str) -> str:
     return (
-        f"rank {os.environ['RANK']}: another rank has stopped (its own message is above or in "
-        "torchrun's summary); the last whole checkpoint is kept: the same command resumes from it"
+        f"rank {os.environ['RANK']}: {reason}; see the other ranks' messages and torchrun's "
+        "summary. The last whole checkpoint is kept: the same command resumes from it"
     )

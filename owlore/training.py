@@ -132,8 +132,7 @@ class CellTrainer(Trainer):
 
         Raises:
             TrainingStopped: the loss or a gradient is not finite. The optimizer finds a gradient
-                in the backward pass, where a basis is due, or when it clips. Or another rank
-                has died.
+                in the backward pass, where a basis is due, or when it clips.
         """
         try:
             return super().train(*arguments, **keywords)
@@ -141,8 +140,6 @@ class CellTrainer(Trainer):
             raise TrainingStopped(
                 f"{error} at step {self.state.global_step + 1}: try a smaller learning_rate"
             ) from None
-        except RuntimeError as error:
-            raise (sharding.lost_rank(error) or error) from None
         finally:
             self.measuring.abandon()
 
@@ -296,7 +293,7 @@ class _WholeCheckpoints(TrainerCallback):
 def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
     assert method.learning_rate is not None
     size, accumulation = sharding.shares(method, ranks.count())
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=method.max_steps,
         per_device_train_batch_size=size,
@@ -317,3 +314,6 @@ def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> Tra
         use_cpu=device == "cpu",
         disable_tqdm=True,
     )
+    # On one of the GPUs that are there; the Trainer would wrap the model in DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from owlore.lowrank import LowRankAdamW
 from owlore.sharded_lowrank import ShardedLowRankAdamW
 
-SHAPES = {"tall": (24, 10), "wide": (10, 24), "square": (9, 9), "short": (2, 16), "norm": (7,)}
+SHAPES = {"tall": (24, 10), "wide": (10, 23), "square": (9, 9), "short": (2, 16), "norm": (7,)}
 
 
 def cell() -> int:
@@ -30,9 +30,7 @@ def cell() -> int:
         found = {
             "dtensors": all(isinstance(p, DTensor) for p in parameters),
             "rows": sum(p.to_local().numel() for p in parameters),
-            "dtypes": sorted({str(p.dtype) for p in parameters}),
             "optimizer_bytes": self.meter.bytes["optimizer"],
-            "size": self.args.per_device_train_batch_size,
         }
         folder = Path(self.args.output_dir).parent
         (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(found))
@@ -51,7 +49,8 @@ def optimizer() -> int:
     for moments in ("reset", "keep", "rotate"):
         follow_the_plain_one(mesh, torch.float32, "nearest", moments, 1e-5)
     follow_the_plain_one(mesh, torch.bfloat16, "master", "reset", 1e-2)
-    follow_the_plain_one(mesh, torch.bfloat16, "stochastic", "reset", 2e-2)
+    # Other random bits: a rounding step (2⁻⁷ of a weight) up or down at each of six steps.
+    follow_the_plain_one(mesh, torch.bfloat16, "stochastic", "reset", 4e-2)
     a_gradient_that_is_not_finite_stops_every_rank(mesh)
     dist.destroy_process_group()
     return 0

@@ -34,6 +34,7 @@ rule train:
             "loss.py",
             "lowrank.py",
             "methods.py",
+            "moments.py",
             "projector.py",
             "rounding.py",
             "sampling.py",
