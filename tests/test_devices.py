@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import owlore.devices
 from owlore.devices import choose
 from owlore.errors import BadInput
 
@@ -116,3 +117,31 @@ def test_finetune_starts_as_many_processes_as_it_has_gpus(count, processes):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: owlore finetune") == processes
+
+
+@pytest.mark.parametrize(
+    ("count", "command", "visible", "processes"),
+    [
+        ("0", "finetune", "", None),
+        ("1", "finetune", "GPU-a", None),
+        ("2", "finetune", "GPU-a,GPU-b", "--nproc-per-node=2"),
+        ("2", "evaluate", "GPU-a", None),  # it could not use two
+    ],
+)
+def test_what_a_command_is_started_with(count, command, visible, processes, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf 'GPU-a\\nGPU-b\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")
+    monkeypatch.setattr(owlore.devices, "lock_folder", lambda: tmp_path / "locks")
+    started = []
+    monkeypatch.setattr(os, "execv", lambda program, line: started.append(line))
+    owlore.devices.main([count, command, "--flag"])
+    (line,) = started
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+    assert line[-4:] == ["-m", "owlore", command, "--flag"]
+    assert [each for each in line if each.startswith("--nproc")] == (
+        [processes] if processes else []
+    )
