@@ -129,6 +129,13 @@ class ShardedLowRankAdamW(LowRankAdamW):
     def _here(self, tensor: Tensor) -> Tensor:
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
+    def _refresh(self, group: dict[str, Any], parameter: Tensor, *others: Any) -> None:
+        super()._refresh(group, parameter, *others)
+        if parameter.is_cuda:
+            # FSDP2 calls this on a stream of its own. What was freed here may have been allocated
+            # on the default one, whose next work must not write there while this is being read.
+            torch.cuda.default_stream().wait_stream(torch.cuda.current_stream())
+
     def _whole_gradient(self, gradient: Tensor) -> Tensor:
         return cast("DTensor", gradient).full_tensor()
 
