@@ -2,7 +2,7 @@
 # make test        the tests
 # make ui          the MLflow UI on localhost
 # make lint        ruff, mypy, snakefmt, snakemake --lint
-# make benchmarks  speed, memory and coverage of intervals (45 minutes, 2 cores)
+# make benchmarks  speed, memory and coverage of intervals (an hour, 2 cores)
 
 PYTHON ?= python3
 VENV := .venv
@@ -53,5 +53,6 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/shared_prefix.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/answers.py
+	$(BIN)/python benchmarks/sharded.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/memory.py

@@ -1,6 +1,6 @@
 """What several processes save and cost: the same cell on one process and on two (FSDP2, gloo).
 
-Run as: `python benchmarks/sharded.py` after `make reproduce` has made the inputs (five minutes).
+Run as: `python benchmarks/sharded.py` after `make reproduce` has made the inputs (nine minutes).
 """
 
 import argparse
