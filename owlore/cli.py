@@ -26,13 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     try:
         return options.command(options) or 0
-    except BadInput as error:
-        if not ranks.is_first():
+    except OwloreError as error:
+        if isinstance(error, BadInput) and not ranks.is_first():
             time.sleep(5)  # the first rank says it too, and torchrun stops us when it has ended
             return error.exit_code
-        print(f"owlore {options.name}: {error}", file=sys.stderr)
-        return error.exit_code
-    except OwloreError as error:
         print(f"owlore {options.name}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

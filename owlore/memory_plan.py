@@ -32,8 +32,8 @@ IRRELEVANT = {
     *("max_length", "too_long", "per_device_train_batch_size", "overrides"),
 }
 SOURCES = (
-    *("data.py", "flops.py", "loss.py", "lowrank.py", "method.py", "methods.py", "models.py"),
-    *("moments.py", "projector.py", "rounding.py", "simulation.py"),
+    *("adamw.py", "data.py", "flops.py", "loss.py", "lowrank.py", "method.py", "methods.py"),
+    *("models.py", "moments.py", "projector.py", "rounding.py", "simulation.py"),
 )
 
 

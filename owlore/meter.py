@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from owlore import models, sharding
+from owlore import models
 from owlore.data import TrainingOrder
 from owlore.memory import Recording
 from owlore.method import Method
 from owlore.progress import Progress
+from owlore.sharded_lowrank import here
 
 if TYPE_CHECKING:
     from owlore.training import CellTrainer
@@ -56,7 +57,7 @@ class Meter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             yield
         # A weight that FSDP2 had gathered is empty again, or the model's parameter still.
-        weights = {sharding.here(p).untyped_storage().data_ptr() for p in model.parameters()}
+        weights = {here(p).untyped_storage().data_ptr() for p in model.parameters()}
         found = sum(storage.nbytes() for at, storage in kept.items() if at not in weights)
         kept.clear()  # autograd keeps `keep`, and so would keep what backward is to free
         self.highest("activations", found)
@@ -99,10 +100,10 @@ class Measuring(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
-        meter.highest("weights", sum(sharding.here(p).nbytes for p in parameters))
+        meter.highest("weights", sum(here(p).nbytes for p in parameters))
         gradients = [p.grad for p in parameters if p.grad is not None]
         gradients += self._trainer.low_rank_adamw().projections().values()
-        storages = [sharding.here(g).untyped_storage() for g in gradients]  # views may share one
+        storages = [here(g).untyped_storage() for g in gradients]  # views may share one
         meter.highest("gradients", sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         meter.trained_parameters = max(meter.trained_parameters, trained)

@@ -127,7 +127,7 @@ class ShardedLowRankAdamW(LowRankAdamW):
         return generator.manual_seed(generator.initial_seed() ^ (self._rank << 48))
 
     def _here(self, tensor: Tensor) -> Tensor:
-        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        return here(tensor)
 
     def _refresh(self, group: dict[str, Any], parameter: Tensor, *others: Any) -> None:
         super()._refresh(group, parameter, *others)
@@ -155,10 +155,10 @@ class ShardedLowRankAdamW(LowRankAdamW):
         return self._part(basis, 0).clone()
 
     def _projection(self, parameter: Tensor, gradient: Tensor, left: bool) -> Tensor:
-        here = self._here(gradient)
+        rows = here(gradient)
         if not left:
-            return project(here, widened(self._whole_basis(parameter)), left)
-        share = project(here, widened(self.state[parameter]["basis"]), left)
+            return project(rows, widened(self._whole_basis(parameter)), left)
+        share = project(rows, widened(self.state[parameter]["basis"]), left)
         summed = DTensor.from_local(share, self._mesh, [Partial()], run_check=False)
         return summed.redistribute(placements=[Shard(1)]).to_local().contiguous()
 
@@ -179,6 +179,11 @@ class ShardedLowRankAdamW(LowRankAdamW):
         return found.bool()
 
 
+def here(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor, sharded or not."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def _own_small_gradient(parameter: Tensor) -> None:
     """Copy a small gradient out of the buffer that FSDP2 has made for those of a whole layer.
 
@@ -186,10 +191,10 @@ def _own_small_gradient(parameter: Tensor) -> None:
     been projected since.
     """
     gradient = cast("DTensor", parameter.grad)
-    here = gradient.to_local()
-    if here.untyped_storage().nbytes() > 8 * here.nbytes:
+    part = here(gradient)
+    if part.untyped_storage().nbytes() > 8 * part.nbytes:
         parameter.grad = DTensor.from_local(
-            here.clone(),
+            part.clone(),
             gradient.device_mesh,
             gradient.placements,
             run_check=False,

@@ -96,7 +96,7 @@ def shares(method: Method, count: int) -> tuple[int, int]:
     return part, share // part
 
 
-def start(device: str) -> None:
+def _start(device: str) -> None:
     """Meet the other ranks; one that torchrun has started alone trains as without torchrun."""
     if ranks.count() == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
@@ -117,7 +117,7 @@ def together(device: str) -> Iterator[None]:
     Raises:
         TrainingStopped: another rank has died meanwhile, as far as this one's error tells.
     """
-    start(device)
+    _start(device)
     try:
         yield
         if ranks.count() > 1:
@@ -150,11 +150,6 @@ def shard(model: PreTrainedModel, method: Method, device: str) -> None:
         register_fsdp_forward_method(model, name)
     root.settle()
     cast("FSDPModule", model).reshard()
-
-
-def here(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a tensor, sharded or not."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:

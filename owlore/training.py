@@ -35,6 +35,7 @@ from owlore.method import Method
 from owlore.methods import build_optimizer
 from owlore.progress import line
 from owlore.sampling import LayerSampler, layer_weights
+from owlore.sharded_lowrank import here
 from owlore.switching import LayerSwitch
 
 STATE_FILE = "owlore.json"  # written last into a checkpoint: a checkpoint without it is torn
@@ -160,7 +161,7 @@ class CellTrainer(Trainer):
 
     def live_tensors(self) -> Iterator[Tensor]:
         """Yield what lives between two steps; optimizer state newly made, as a step may free it."""
-        yield from map(sharding.here, self.language_model.parameters())
+        yield from map(here, self.language_model.parameters())
         yield from self.language_model.buffers()
         for state in self.low_rank_adamw().state.values():
             for key, value in state.items():

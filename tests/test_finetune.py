@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_cells import METHODS, command, method, write_inputs
+from toy_cells import METHODS, command, method, stopped_at_step, write_inputs
 from toys import save_tiny, tiny_llama
 
 from owlore import data, meter, training
@@ -213,17 +213,8 @@ def test_methods_that_do_not_fit_the_model(changes, message, inputs, tmp_path):
 def test_stopped_in_mid_interval_it_ends_with_the_same_weights(name, inputs, tmp_path, monkeypatch):
     """Step 5 lies inside an interval, after the checkpoint of step 4, itself in mid-interval."""
     expected = train(inputs, tmp_path / "whole", method(name))
-    real_step = training.CellTrainer.compute_loss
-
-    def stop_at_step_5(self, *arguments, **keywords):
-        if self.state.global_step == 5:
-            raise KeyboardInterrupt
-        return real_step(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.CellTrainer, "compute_loss", stop_at_step_5)
-        with pytest.raises(KeyboardInterrupt):
-            train(inputs, tmp_path / "cut", method(name))
+    with stopped_at_step(5, monkeypatch):
+        train(inputs, tmp_path / "cut", method(name))
     resumed = train(inputs, tmp_path / "cut", method(name))
     assert resumed["resumed_from_step"] == 4
     same = ("weights_sha256", "tokens", "layer_activations", "switches", "final_loss", "peak_bytes")

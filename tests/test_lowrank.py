@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from owlore import lowrank, projector
+from owlore import adamw, projector
 from owlore.lowrank import LowRankAdamW
 from owlore.projector import leading_basis, project, projects_left
 from owlore.rounding import round_stochastically
@@ -140,7 +140,7 @@ def test_clipping_is_by_the_norm_of_projections_and_plain_gradients_together():
     gradient = gradients(5, 7, 1)[0]
     for _ in range(2):  # two micro-batches
         matrix.grad = gradient.clone()
-        optimizer._project_all()
+        optimizer._prepare()
     vector.grad = torch.full((3,), 2.0)
     leading = torch.linalg.svdvals(gradient)[:2] * 2
     expected = (leading.square().sum() + 12).sqrt()
@@ -326,7 +326,7 @@ def test_a_bfloat16_gradient_is_projected_as_its_wide_copy_would_be(monkeypatch)
 @pytest.mark.parametrize("rounding", ["master", "stochastic"])
 def test_a_wide_step_in_chunks_is_the_step_of_the_whole(rounding, monkeypatch):
     def trained(chunk: int) -> torch.Tensor:
-        monkeypatch.setattr(lowrank, "CHUNK", chunk)
+        monkeypatch.setattr(adamw, "CHUNK", chunk)
         weight = torch.nn.Parameter(parameter(16, 16).detach().bfloat16())
         optimizer = LowRankAdamW([{"params": [weight]}], lr=0.01, rounding=rounding)
         for gradient in gradients(16, 16, 3):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_cells import command, method, write_inputs
+from toy_cells import command, method, stopped_at_step, write_inputs
 
 from owlore import sharding, training
 from owlore.errors import BadInput
@@ -146,17 +146,8 @@ def test_mixed_precision_survives_switches(inputs, tmp_path):
 def test_a_run_of_one_process_goes_on_with_two(name, inputs, tmp_path, monkeypatch):
     chosen = method(name, max_steps=12, checkpoint_steps=6)
     on_one(inputs, tmp_path / "whole", chosen)
-    real_loss = training.CellTrainer.compute_loss
-
-    def stop_at_step_8(self, *arguments, **keywords):
-        if self.state.global_step == 8:
-            raise KeyboardInterrupt
-        return real_loss(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.CellTrainer, "compute_loss", stop_at_step_8)
-        with pytest.raises(KeyboardInterrupt):
-            on_one(inputs, tmp_path / "cut", chosen)
+    with stopped_at_step(8, monkeypatch):
+        on_one(inputs, tmp_path / "cut", chosen)
     found = on_many(inputs, tmp_path / "cut", chosen, 2)
     assert found["resumed_from_step"] == 6 and found["ranks"] == 2
     assert_same_losses(tmp_path / "whole", tmp_path / "cut")

@@ -1,11 +1,15 @@
-"""Cells to fine-tune on a toy: methods, inputs on disk, the command line."""
+"""Cells to fine-tune on a toy: methods, inputs on disk, the command line, a stop on the way."""
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from toys import save_tiny
 
+from owlore import training
 from owlore.method import Method
 from owlore.parsing import parse
 
@@ -61,3 +65,19 @@ def command(inputs: Path, output: Path, chosen: Method, ranks: int = 1) -> list[
     line += ["owlore", "finetune", "--model", str(inputs / "model")]
     line += ["--data", str(inputs / "train.jsonl"), "--method", block, "--output", str(output)]
     return [*line, "--outliers", str(inputs / "outliers.json")] if chosen.needs_outliers else line
+
+
+@contextmanager
+def stopped_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Interrupt the training inside after so many steps, in this process."""
+    real_loss = training.CellTrainer.compute_loss
+
+    def stop(self, *arguments, **keywords):
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return real_loss(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.CellTrainer, "compute_loss", stop)
+        with pytest.raises(KeyboardInterrupt):
+            yield

@@ -29,6 +29,7 @@ rule train:
     input:
         unpack(training_inputs),
         source=sources(
+            "adamw.py",
             "data.py",
             "finetune.py",
             "loss.py",

@@ -8,6 +8,7 @@ rule simulate:
             f"{ROOT}/data/{track}/seed{STUDY.seeds[0]}.jsonl" for track in STUDY.tracks
         ],
         source=sources(
+            "adamw.py",
             "loss.py",
             "lowrank.py",
             "methods.py",
