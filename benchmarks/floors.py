@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from training import METHODS, Ours, full_batch, method
 from transformers import PreTrainedModel
 
-from owlore import models
-from owlore.loss import answer_loss
-from owlore.lowrank import LowRankAdamW
+from owlore.optim.lowrank import LowRankAdamW
+from owlore.sources import models
+from owlore.train.loss import answer_loss
 
 
 class Rates(NamedTuple):

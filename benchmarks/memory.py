@@ -8,10 +8,11 @@ from pathlib import Path
 
 from measuring import Table
 
-from owlore import memory_plan, shapes
-from owlore.config import load_study
-from owlore.memory_plan import Asked
-from owlore.method import Method
+from owlore.memory import plan as memory_plan
+from owlore.memory.plan import Asked
+from owlore.sources import shapes
+from owlore.study.config import load_study
+from owlore.study.method import Method
 
 STUDIES = Path(__file__).resolve().parents[1] / "workflow" / "studies"
 MODELS = ("llama2-7b", "llama3-8b", "mistral-7b")

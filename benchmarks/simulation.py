@@ -7,10 +7,11 @@ import torch
 from measuring import Table
 from transformers import AutoModelForCausalLM
 
-from owlore import models, shapes, simulation
-from owlore.memory import allocated_peak
-from owlore.method import Method
-from owlore.methods import trainable_model
+from owlore.memory import simulate as simulation
+from owlore.sources import models, shapes
+from owlore.study.method import Method
+from owlore.train.memory import allocated_peak
+from owlore.train.methods import trainable_model
 
 MODEL = "smollm2-135m"
 LAYERS = {"trainable": "layers", "sampling": "uniform", "gamma": 5, "interval_steps": 5}
@@ -50,7 +51,7 @@ def main() -> None:
     table = Table(
         "simulation",
         "SmolLM2-135M's shape in float32, random weights, rank 64, gamma 5; every step that "
-        "`owlore.simulation.train` takes, simulated and real.",
+        "`owlore.memory.simulate.train` takes, simulated and real.",
     )
     for micro_batch, seqlen, checkpointing, accumulation in SIZES:
         for name, block in METHODS.items():

@@ -17,16 +17,17 @@ from measuring import MODEL, Table, seconds
 from published import PublishedSwitch, full_logits_loss, published_optimizer
 from transformers import TrainerControl, TrainerState
 
-from owlore import data, models
-from owlore.files import read_jsonl
-from owlore.loss import answer_loss
-from owlore.memory import allocated_peak
-from owlore.method import Method
-from owlore.methods import build_optimizer, trainable_model
-from owlore.parsing import parse
-from owlore.projector import leading_basis, project, projects_left
-from owlore.sampling import LayerSampler, layer_weights
-from owlore.switching import LayerSwitch
+from owlore.core.files import read_jsonl
+from owlore.core.parsing import parse
+from owlore.data import examples as data
+from owlore.optim.projector import leading_basis, project, projects_left
+from owlore.sources import models
+from owlore.study.method import Method
+from owlore.train.loss import answer_loss
+from owlore.train.memory import allocated_peak
+from owlore.train.methods import build_optimizer, trainable_model
+from owlore.train.sampling import LayerSampler, layer_weights
+from owlore.train.switching import LayerSwitch
 
 GAMMA, INTERVAL, RANK, GAP = 5, 10, 64, 5
 LAYERS: dict[str, Any] = {"trainable": "layers", "gamma": GAMMA, "interval_steps": INTERVAL}

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 from packaging.requirements import Requirement
 
-from owlore.cli import main
-from owlore.config import load_study
-from owlore.parsing import load_yaml
-from owlore.schema import text
+from owlore.cli.main import main
+from owlore.core.parsing import load_yaml
+from owlore.study.config import load_study
+from owlore.study.schema import text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "workflow/studies").glob("*.yaml"))]

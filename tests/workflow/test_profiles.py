@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workspace import REPOSITORY
+from support.workspace import REPOSITORY
 
 pytestmark = pytest.mark.workflow
 PROFILES = REPOSITORY / "workflow" / "profiles"

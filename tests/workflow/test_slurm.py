@@ -11,8 +11,8 @@ import time
 from collections import Counter
 
 import pytest
-import slurm_node
-from workspace import REPOSITORY, Workspace, without_times
+from support import slurm_node
+from support.workspace import REPOSITORY, Workspace, without_times
 
 pytestmark = [
     pytest.mark.workflow,

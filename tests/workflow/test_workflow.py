@@ -14,7 +14,7 @@ import time
 
 import pytest
 import yaml
-from workspace import REPOSITORY, Workspace
+from support.workspace import REPOSITORY, Workspace
 
 pytestmark = pytest.mark.workflow
 CELLS = ["base/seed0", "full/seed0", "owlore/seed0"]

@@ -44,12 +44,12 @@ rule questions:
     input:
         archives=question_archives,
         source=sources(
-            "evals_data.py",
-            "lexicon.py",
-            "questions.py",
-            "splits.py",
-            "vocabulary.py",
-            "wordnet.py",
+            "questions/evals_data.py",
+            "questions/lexicon.py",
+            "questions/stage.py",
+            "questions/splits.py",
+            "questions/vocabulary.py",
+            "questions/wordnet.py",
         ),
     output:
         f"{ROOT}/questions/questions.json",
@@ -72,7 +72,7 @@ rule training_data:
     input:
         files=training_files,
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("data.py", "pools.py", "training_formats.py"),
+        source=sources("data/examples.py", "data/pools.py", "data/training_formats.py"),
     output:
         f"{ROOT}/data/{{track}}/seed{{seed}}.jsonl",
     log:

@@ -3,10 +3,10 @@
 # neither key order nor a default spelt out ever triggers a rerun.
 import re
 
-from owlore.config import BENCHMARKS, EMBEDDED, TRANSPORT, check_study
-from owlore.errors import BadInput
-from owlore.files import canonical_json
-from owlore.fit import check_models
+from owlore.study.config import BENCHMARKS, EMBEDDED, TRANSPORT, check_study
+from owlore.core.errors import BadInput
+from owlore.core.files import canonical_json
+from owlore.study.fit import check_models
 
 try:
     STUDY = check_study(config, "config")

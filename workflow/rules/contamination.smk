@@ -6,11 +6,11 @@ rule check_overlap:
         data=drawn_files,
         questions=f"{ROOT}/questions/questions.json",
         source=sources(
-            "contamination.py",
-            "evaluate.py",
-            "lm_tasks.py",
-            "mtbench.py",
-            "question_texts.py",
+            "contamination/stage.py",
+            "evaluate/stage.py",
+            "evaluate/lm_tasks.py",
+            "mtbench/answer.py",
+            "contamination/question_texts.py",
         ),
     output:
         f"{ROOT}/contamination/{{track}}.json",

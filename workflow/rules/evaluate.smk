@@ -6,11 +6,11 @@ rule evaluate:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         questions=f"{ROOT}/questions/questions.json",
         source=sources(
-            "evaluate.py",
-            "lm_tasks.py",
-            "prefix_layout.py",
-            "question_rows.py",
-            "shared_prefix.py",
+            "evaluate/stage.py",
+            "evaluate/lm_tasks.py",
+            "evaluate/prefix_layout.py",
+            "evaluate/question_rows.py",
+            "evaluate/shared_prefix.py",
         ),
     output:
         result=f"{ROOT}/{{cell}}/{{benchmark}}.json",
@@ -31,7 +31,7 @@ rule evaluate:
         data_dir=data_dir_flag,
         samples=subpath(output.samples, parent=True),
     shell:
-        "python -m owlore.devices {resources.gpu} evaluate "
+        "python -m owlore.cli.devices {resources.gpu} evaluate "
         "--model {params.model} --cell-file {input.cell} "
         "--benchmark {params.settings:q} {params.data_dir} --threads {threads} "
         "--output {output.result} --samples {params.samples} 2> {log}"

@@ -29,20 +29,20 @@ rule train:
     input:
         unpack(training_inputs),
         source=sources(
-            "adamw.py",
-            "data.py",
-            "finetune.py",
-            "loss.py",
-            "lowrank.py",
-            "methods.py",
-            "moments.py",
-            "projector.py",
-            "rounding.py",
-            "sampling.py",
-            "sharded_lowrank.py",
-            "sharding.py",
-            "switching.py",
-            "training.py",
+            "optim/adamw.py",
+            "data/examples.py",
+            "train/stage.py",
+            "train/loss.py",
+            "optim/lowrank.py",
+            "train/methods.py",
+            "optim/moments.py",
+            "optim/projector.py",
+            "optim/rounding.py",
+            "train/sampling.py",
+            "optim/sharded_lowrank.py",
+            "train/sharding.py",
+            "train/switching.py",
+            "train/loop.py",
         ),
     output:
         result=f"{ROOT}/{{cell}}/finetune.json",
@@ -67,7 +67,7 @@ rule train:
         outliers=outliers_flag,
         folder=subpath(output.result, parent=True),
     shell:
-        "python -m owlore.devices {resources.gpu} finetune "
+        "python -m owlore.cli.devices {resources.gpu} finetune "
         "--model {params.model} --data {input.data} "
         "--method {params.method:q} {params.outliers} --seed {params.seed} "
         "--cell {params.cell:q} --threads {threads} --output {params.folder} 2> {log}"

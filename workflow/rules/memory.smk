@@ -8,14 +8,14 @@ rule simulate:
             f"{ROOT}/data/{track}/seed{STUDY.seeds[0]}.jsonl" for track in STUDY.tracks
         ],
         source=sources(
-            "adamw.py",
-            "loss.py",
-            "lowrank.py",
-            "methods.py",
-            "moments.py",
-            "projector.py",
-            "rounding.py",
-            "simulation.py",
+            "optim/adamw.py",
+            "train/loss.py",
+            "optim/lowrank.py",
+            "train/methods.py",
+            "optim/moments.py",
+            "optim/projector.py",
+            "optim/rounding.py",
+            "memory/simulate.py",
         ),
     output:
         result=f"{ROOT}/memory/{{model}}.json",

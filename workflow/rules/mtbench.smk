@@ -5,7 +5,7 @@ rule answer:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("mtbench.py", "decoding.py", "fastchat.py"),
+        source=sources("mtbench/answer.py", "mtbench/decoding.py", "mtbench/protocol.py"),
     output:
         f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
     log:
@@ -24,7 +24,7 @@ rule answer:
         questions=f"{ROOT}/questions/mtbench/question.jsonl",
         model_id=model_id,
     shell:
-        "python -m owlore.devices {resources.gpu} answer "
+        "python -m owlore.cli.devices {resources.gpu} answer "
         "--model {params.model} --cell-file {input.cell} "
         "--questions {params.questions} --spec {params.settings:q} "
         "--model-id {params.model_id} --threads {threads} --output {output} 2> {log}"
@@ -35,7 +35,7 @@ rule judge:
         cell=f"{ROOT}/{{cell}}/finetune.json",
         answers=f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("judging.py", "rating_model.py", "ratings.py", "fastchat.py"),
+        source=sources("mtbench/judge.py", "mtbench/rating_model.py", "mtbench/ratings.py", "mtbench/protocol.py"),
     output:
         judgments=f"{ROOT}/{{cell}}/mtbench/judgments.jsonl",
         scores=f"{ROOT}/{{cell}}/mtbench.json",
@@ -58,7 +58,7 @@ rule judge:
         prompts=f"{ROOT}/questions/mtbench/judge_prompts.jsonl",
         references=reference_file,
     shell:
-        "python -m owlore.devices {resources.gpu} judge "
+        "python -m owlore.cli.devices {resources.gpu} judge "
         "--questions {params.questions} --prompts {params.prompts} "
         "--references {params.references} --answers {input.answers} --spec {params.settings:q} "
         "--base-model {params.model} --cell-file {input.cell} --threads {threads} "

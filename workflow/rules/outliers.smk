@@ -5,7 +5,7 @@ rule score_layers:
     input:
         model="resources/models/{model}/model.json",
         questions=f"{ROOT}/questions/questions.json",
-        source=sources("calibration.py", "outliers.py", "score_layers.py", "spectra.py"),
+        source=sources("outliers/calibration.py", "outliers/scores.py", "outliers/stage.py", "outliers/spectra.py"),
     output:
         f"{ROOT}/outliers/{{model}}.json",
     log:
@@ -27,7 +27,7 @@ rule score_layers:
         threshold=STUDY.calibration.threshold,
         thresholds=STUDY.calibration.thresholds,
     shell:
-        "python -m owlore.devices {resources.gpu} outliers "
+        "python -m owlore.cli.devices {resources.gpu} outliers "
         "--model {params.model} --name {wildcards.model} "
         "--text {params.text} --samples {params.samples} --seqlen {params.seqlen} "
         "--seed {params.seed} --threshold {params.threshold} --thresholds {params.thresholds} "

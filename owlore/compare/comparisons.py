@@ -1,0 +1,305 @@
+"""Which methods are compared, question by question, inside one group (a track and a model).
+
+    difference(results, ("mini", "smollm2-135m"), "commonsense", "owlore", "base")
+    standing(results, ("mini", "smollm2-135m"), "commonsense")    # who is best, who ties
+
+With several seeds an interval covers questions and seeds, with one it is conditional on it; see
+`owlore.stats`. Tasks are strata and so are MMLU's subjects; questions on one text are a cluster.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from owlore.compare.results import CORRECT, CellResults, Results
+from owlore.compare.table_formats import Mark
+from owlore.core.errors import OwloreError
+from owlore.mtbench.ratings import by_turn
+from owlore.stats.paired import (
+    PairedDifference,
+    equivalence_p,
+    holm,
+    mcnemar_exact,
+    paired_difference,
+)
+from owlore.study.config import BENCHMARKS, Study
+from owlore.study.method import Method
+
+Group = tuple[str, str]  # (track, model)
+# task, cluster, stratum, outcome
+Columns = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.float64]]
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+LEVEL = 0.05
+
+
+def differing(groups: Sequence[Group]) -> list[int]:
+    """Which of track (0) and model (1) the groups do not share."""
+    return [place for place in (0, 1) if len({group[place] for group in groups}) > 1]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Outcomes of one method on one benchmark; `values` has a row a question, a column a seed."""
+
+    task: NDArray[Any]
+    cluster: NDArray[Any]
+    stratum: NDArray[Any]
+    values: NDArray[np.float64]
+    seeds: tuple[int, ...]
+
+
+@cache
+def answers(results: Results, group: Group, method: str, benchmark: str) -> Answers:
+    """Gather what a method answered: right or wrong, or on MT-Bench the judge's score.
+
+    MT-Bench has one row a question and turn; nan where the judge gave no score. `mtbench` is its
+    headline judge, `mtbench/<name>` a further one. The rows of any two methods of a group are the
+    same and in the same order.
+    """
+    cells = results.of(*group, method)
+    read = _correct if benchmark in BENCHMARKS else _scores
+    columns = [read(entry, benchmark) for entry in cells]
+    task, cluster, stratum, _ = columns[0]
+    if any(not np.array_equal(cluster, other) for _, other, _, _ in columns):
+        raise OwloreError(f"{cells[0].cell.path}: {benchmark}: the seeds answered other questions")
+    values = np.stack([column[-1] for column in columns], axis=1)
+    return Answers(task, cluster, stratum, values, tuple(entry.seed for entry in cells))
+
+
+def _correct(entry: CellResults, benchmark: str) -> Columns:
+    """Each question's task, cluster, subject, and outcome by the metric its task is scored with."""
+    samples, tasks = entry.samples[benchmark], entry.benchmarks[benchmark]["tasks"]
+    names = samples["task"].to_numpy(dtype=object)
+    values = np.empty(len(samples))
+    for task, score in tasks.items():
+        rows = names == task
+        values[rows] = samples.loc[rows, CORRECT[score["metric"]]].to_numpy(dtype=float)
+    subjects = samples.get("subject", pd.Series("", index=samples.index)).fillna("")
+    return (
+        names.astype(str),
+        pd.factorize(samples["cluster"])[0],
+        pd.factorize(subjects)[0],
+        values,
+    )
+
+
+def _scores(entry: CellResults, benchmark: str) -> Columns:
+    """One task, as MT-Bench's overall score is a plain mean; a question's two turns cluster.
+
+    A turn that was judged several times has the median of its ratings.
+    """
+    judgments = entry.judged_by(benchmark.partition("/")[2]).judgments
+    keys = [(row["question_id"], row["turn"], row.get("judging", 0)) for row in judgments]
+    if len(set(keys)) != len(keys):
+        raise OwloreError(f"{entry.cell.path}: judgments.jsonl: a turn is judged twice")
+    turns = by_turn(judgments)
+    return (
+        np.full(len(turns), "mtbench"),
+        np.array([question for question, _ in turns]),
+        np.zeros(len(turns), dtype=int),
+        np.array([np.nan if score is None else score for score in turns.values()], dtype=float),
+    )
+
+
+def difference(
+    results: Results,
+    group: Group,
+    benchmark: str,
+    method: str,
+    reference: str,
+    tasks: Collection[str] | None = None,
+    seed: int | None = None,
+) -> PairedDifference:
+    """Compare `method` minus `reference` on the average of some tasks, or of all.
+
+    Accuracies are fractions; MT-Bench is in points of its 1 to 10 scale, over the turns that were
+    scored for both. `seed` picks one seed, and the interval is conditional on it; else all seeds
+    count and the interval covers them too. The base model's single run stands beside each seed.
+    """
+    return _paired(
+        answers(results, group, method, benchmark),
+        answers(results, group, reference, benchmark),
+        tasks,
+        seed,
+    )
+
+
+def _paired(
+    first: Answers,
+    second: Answers,
+    tasks: Collection[str] | None = None,
+    seed: int | None = None,
+) -> PairedDifference:
+    if not np.array_equal(first.cluster, second.cluster):
+        raise OwloreError("two methods of a group answered different questions")
+    a, b = _of_seed(first, seed), _of_seed(second, seed)
+    use = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1) & _of_tasks(first, tasks)
+    if not use.any():
+        nan = float("nan")
+        return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0, max(a.shape[1], b.shape[1]))
+    places = (names[use] for names in (first.task, first.cluster, first.stratum))
+    return paired_difference(a[use], b[use], *places)
+
+
+def level(
+    results: Results, group: Group, benchmark: str, method: str, task: str | None = None
+) -> PairedDifference:
+    """Average of one method itself with its interval, as a difference to nothing.
+
+    One task, or the average over all; the unit is that of `difference`.
+    """
+    one = answers(results, group, method, benchmark)
+    nothing = replace(one, values=np.zeros((len(one.task), 1)))
+    return _paired(one, nothing, None if task is None else [task])
+
+
+def verdicts(
+    compared: Sequence[PairedDifference], margin: float
+) -> list[tuple[float, float, Verdict]]:
+    """Return Holm's p of a difference, Holm's p of equivalence, and the verdict: one family.
+
+    The two kinds of test are two Holm families of the same size. Equivalent: shown to lie within
+    `margin`, be there a small difference or not. Better, worse: a difference is shown, and it may
+    reach the margin. Undecided: neither is shown.
+    """
+    different = holm([paired.p_value for paired in compared])
+    equal = holm([equivalence_p(paired, margin) for paired in compared])
+    found = []
+    for paired, p, p_equal in zip(compared, different, equal, strict=True):
+        verdict: Verdict = "undecided"
+        if p_equal < LEVEL:
+            verdict = "equivalent"
+        elif p < LEVEL:
+            verdict = "better" if paired.difference > 0 else "worse"
+        found.append((p, p_equal, verdict))
+    return found
+
+
+def _of_tasks(one: Answers, tasks: Collection[str] | None) -> NDArray[np.bool_]:
+    """Which rows belong to the tasks; all if none are named."""
+    if tasks is None:
+        return np.ones(len(one.task), dtype=bool)
+    return np.isin(one.task, list(tasks))
+
+
+def _of_seed(one: Answers, seed: int | None) -> NDArray[np.float64]:
+    """All seeds' columns, or one; the base model has a single run that serves for all."""
+    if seed is None or len(one.seeds) == 1:
+        return one.values
+    return one.values[:, [one.seeds.index(seed)]]
+
+
+def discordance(
+    results: Results,
+    group: Group,
+    benchmark: str,
+    method: str,
+    reference: str,
+    seed: int,
+    tasks: Collection[str] | None = None,
+) -> tuple[int, int, float]:
+    """Count, for one seed, what only `method` and only `reference` got right, and McNemar's p."""
+    pair = [answers(results, group, name, benchmark) for name in (method, reference)]
+    use = _of_tasks(pair[0], tasks)
+    return mcnemar_exact(*(_of_seed(one, seed)[use, 0] for one in pair))
+
+
+def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], list[str]]:
+    """Split a benchmark's tasks into those whose questions the track trains on, and the controls.
+
+    A task counts as trained when the mixture has a pool of its name (other questions of the same
+    kind).
+    """
+    block, mixture = getattr(study.tracks[track], benchmark), study.tracks[track].train
+    tasks = list(block.tasks) if block is not None else []
+    return [t for t in tasks if t in mixture], [t for t in tasks if t not in mixture]
+
+
+@cache
+def standing(
+    results: Results, group: Group, benchmark: str, task: str | None = None
+) -> dict[str, Mark]:
+    """Mark the best method: "best" only if it beats every other, else "tie" for all it does not.
+
+    Which method looks best is itself a product of the data, so the p values are adjusted (Holm)
+    over all pairs of methods, not over the pairs with the best one alone.
+    """
+    methods = results.study.run
+    every = {method: answers(results, group, method, benchmark) for method in methods}
+    pairs = list(combinations(methods, 2))
+    wanted = None if task is None else [task]
+    compared = [_paired(every[a], every[b], wanted) for a, b in pairs]
+    adjusted = dict(
+        zip(map(frozenset, pairs), holm([pair.p_value for pair in compared]), strict=True)
+    )
+    means = {method: _mean(one, task) for method, one in every.items()}
+    best = max(methods, key=lambda method: means[method])
+    tied = [
+        method
+        for method in methods
+        if method == best or adjusted[frozenset((method, best))] >= LEVEL
+    ]
+    marks: dict[str, Mark] = dict.fromkeys(methods, "")
+    if len(methods) > 1:
+        marks |= dict.fromkeys(tied, "best" if tied == [best] else "tie")
+    return marks
+
+
+def _mean(one: Answers, task: str | None) -> float:
+    """Mean over the questions, tasks weighing the same; unscored answers are left out."""
+    values = one.values.mean(axis=1)
+    scored = np.isfinite(values)
+    names = np.unique(one.task) if task is None else [task]
+    parts = [values[scored & (one.task == name)] for name in names]
+    return float(np.mean([part.mean() for part in parts])) if all(map(len, parts)) else -np.inf
+
+
+def judged(results: Results, group: Group, judge: str = "") -> bool:
+    """Whether a real judge graded MT-Bench, not a model too small for it (a plumbing check)."""
+    return all(
+        entry.judged_by(judge).scores["comparable"]
+        for entry in results.cells
+        if (entry.cell.track, entry.cell.model) == group
+    )
+
+
+def base_of(study: Study) -> str | None:
+    """The method without training, the floor of every table."""
+    return _first(study, lambda method: method.trainable == "none")
+
+
+def full_of(study: Study) -> str | None:
+    """Plain full fine-tuning, the usual yardstick."""
+    return _first(study, lambda method: method.trainable == "all" and method.projection == "none")
+
+
+def owlore_of(study: Study) -> str | None:
+    """The paper's method: layers drawn by outlier scores, low-rank gradients."""
+    return _first(
+        study, lambda method: method.sampling == "outlier" and method.projection == "low-rank"
+    )
+
+
+def references_of(study: Study) -> list[str]:
+    """What every method is held against: the base model, full fine-tuning, the paper's method."""
+    found = (base_of(study), full_of(study), owlore_of(study))
+    return [name for name in found if name is not None]
+
+
+def baselines_of(study: Study) -> list[str]:
+    """Trained methods that do not look at outlier scores."""
+    return [
+        name
+        for name in study.run
+        if (method := study.method(name)).trainable != "none" and not method.needs_outliers
+    ]
+
+
+def _first(study: Study, wanted: Callable[[Method], bool]) -> str | None:
+    return next((name for name in study.run if wanted(study.method(name))), None)

@@ -1,0 +1,294 @@
+"""Memory of a training step, simulated: no weights, no GPU, any model size.
+
+The model is built from its configuration alone. Its tensors are fake: they have shapes, dtypes and
+storages, but no bytes. One real training step runs on them (our loss, autograd, gradient
+checkpointing, our optimizer), and torch's `MemTracker` adds up the live storages.
+
+The result is what the allocator hands out. A GPU shows more: its context (0.3 to 0.6 GiB), work
+space of its libraries, and fragmentation (a few percent).
+
+`owlore.memory.plan` asks for many methods and remembers; `owlore memory` is its command.
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from owlore.core.errors import BadInput
+from owlore.core.files import read_jsonl, write_json, write_text
+from owlore.core.progress import Progress, line
+from owlore.core.provenance import versions
+from owlore.data import examples as data
+from owlore.optim import moments
+from owlore.optim.lowrank import LowRankAdamW
+from owlore.sources import models
+from owlore.study.config import Study
+from owlore.study.fit import check_method
+from owlore.study.method import Method
+from owlore.train.loss import answer_loss
+from owlore.train.methods import build_optimizer, trainable_model
+
+GIB = 2**30
+aten = torch.ops.aten
+
+
+def run_study(study: Study, name: str, model: Path, train_data: Path, output: Path) -> None:
+    """Simulate every trained method of a study on one of its models; write JSON and CSV.
+
+    A step is as large as the largest of the first seed's training data: that many tokens over
+    `per_device_train_batch_size` sequences.
+
+    Args:
+        study: the study.
+        name: the model's name in it.
+        model: the model's checkpoint folder.
+        train_data: folder with `<track>/seed<k>.jsonl`.
+        output: JSON file to write; the CSV lies beside it.
+
+    Raises:
+        BadInput: see `simulate`, or a training file is missing or malformed.
+    """
+    config, rows = models.read_config(model), []
+    tokenizer = models.load_tokenizer(model)
+    todo = [
+        (track, method_name, study.method(method_name, track, name))
+        for track in study.tracks
+        for method_name in study.run
+    ]
+    todo = [entry for entry in todo if entry[2].trainable != "none"]
+    for track, method_name, method in Progress(todo, desc="memory", unit="method"):
+        file = train_data / track / f"seed{study.seeds[0]}.jsonl"
+        examples = data.tokenise(read_jsonl(file), tokenizer, method.max_length, method.too_long)
+        size = method.per_device_train_batch_size
+        seqlen = data.longest_step(examples, size, method.padding_free)
+        split = simulate(config, method, size, seqlen)
+        rows.append(
+            {"method": method_name, "track": track, "micro_batch": size, "seqlen": seqlen} | split
+        )
+        line(f"memory {name} {method_name}: simulated peak {split['peak_gib']:.2f} GiB")
+    write_text(output.with_suffix(".csv"), pd.DataFrame(rows).to_csv(index=False))
+    write_json(output, {"model": name, "rows": rows, "versions": versions()})
+
+
+def simulate(
+    config: PretrainedConfig, method: Method, micro_batch: int, seqlen: int
+) -> dict[str, float]:
+    """Return the peak memory of one training step, allocated, in GiB, and what it consists of.
+
+    The step is a full batch without padding in which every token is labelled, with all optimizer
+    state in place; see `train`. With `trainable: layers` the draw
+    is the costliest (see `_sleeping_layers`); with `state: keep` all layers have state, as after
+    many draws; offloaded state is elsewhere and does not count.
+
+    Returns:
+        peak_gib and its parts, which add up to it: weights_gib (buffers included), gradients_gib,
+        optimizer_gib, activations_gib (made by the forward pass or its recomputation),
+        temporaries_gib (the rest: gradients of activations, work space of the optimizer, inputs).
+
+    Raises:
+        BadInput: the method trains nothing, or method and sizes do not fit the model.
+    """
+    _check(config, method, seqlen)
+    if method.rounding == "lean":
+        moments.prepare()  # its tables cannot be computed by fake tensors
+    model = meta_model(config, method)
+    batch = full_batch(method, micro_batch, seqlen)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        materialise(model)
+        with Tracker():  # for its answers alone
+            optimizer = optimizer_in_mid_training(model, method)
+        tracker = Tracker()
+        tracker.track_external(model, optimizer, *batch.values())
+        tracker.track_gradients_of(model, optimizer)
+        with tracker:
+            train(model, optimizer, batch, method, tracker.reset_mod_stats)
+    return _split(tracker, optimizer)
+
+
+def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRankAdamW:
+    """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
+    optimizer = build_optimizer(model, method)
+    asleep = _sleeping_layers(model, method)
+    resting = {p for layer in asleep for p in layer.parameters()}
+    for parameter in model.parameters():
+        # State that is dropped or offloaded is not here: it is never made.
+        if parameter.requires_grad and (method.state == "keep" or parameter not in resting):
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for layer in asleep:
+        layer.requires_grad_(False)
+    optimizer.wake(model.parameters())  # every basis is due for its refresh
+    return optimizer
+
+
+def train(
+    model: PreTrainedModel,
+    optimizer: LowRankAdamW,
+    batch: dict[str, Tensor],
+    method: Method,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Take the steps that show the peak; `before` is called before each micro-batch.
+
+    With a projection, one that renews the bases (and may reset the moments) and one that does not.
+    With accumulation, two micro-batches: from the second on, the gradients of earlier ones lie
+    beside the activations.
+    """
+    for _ in range(1 if method.projection == "none" else 2):
+        for _ in range(min(2, method.gradient_accumulation_steps)):
+            before()
+            answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
+        optimizer.clip_grad_norm(method.max_grad_norm)
+        optimizer.step()
+        model.zero_grad()
+
+
+class Tracker(MemTracker):
+    """MemTracker for models with frozen parameters, and the answers that fake tensors lack.
+
+    A step asks whether the mask masks nothing, which rows are labelled, whether gradients are
+    finite. With a full batch and finite gradients: yes, all, yes.
+    """
+
+    def track_gradients_of(self, model: nn.Module, optimizer: LowRankAdamW) -> None:
+        """Count gradients, or the projections that the optimizer's hooks leave of them, as such.
+
+        A new basis counts as the optimizer's.
+        """
+
+        def track(parameter: Tensor) -> None:
+            kept = optimizer.projections().get(parameter, parameter.grad)
+            assert kept is not None
+            self._update_and_maybe_create_winfos(kept, _MemRefType.GRAD)
+            if (basis := optimizer.state[parameter].get("basis")) is not None:  # perhaps a new one
+                self._update_and_maybe_create_winfos(basis, _MemRefType.OPT)
+
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # after the optimizer's own hook
+                parameter.register_post_accumulate_grad_hook(track)  # type: ignore[no-untyped-call]
+
+    def _track_module_params_and_buffers(
+        self, module: nn.Module, install_grad_hooks: bool = True
+    ) -> tuple[int, int]:
+        # Its own hooks fail on frozen parameters; ours are where a gradient will come.
+        return super()._track_module_params_and_buffers(module, install_grad_hooks=False)
+
+    def _update_peak_stats(self, peak_state: Any) -> None:
+        # A peak for each module, which nobody reads here, would take most of the time.
+        for device, now in self._curr_mem_snap.items():
+            if now["Total"] > self._peak_mem.get(device, 0):
+                self._peak_mem[device], self._peak_mem_snap[device] = now["Total"], dict(now)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+            return True
+        if func is aten.add.Tensor and _sums_gradients_of_a_tied_head(*args):
+            func = aten.add_.Tensor
+        if func is aten.index.Tensor:
+            tensor, indices = args
+            args = (tensor, [index for mask in indices for index in _as_rows(mask)])
+        return super().__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+def _sums_gradients_of_a_tied_head(one: Any, other: Any) -> bool:
+    """Return whether autograd adds the gradients of a matrix's two uses, embedding and head.
+
+    It does so in place, except where a tensor is fake. No other sum of two like it is made in the
+    backward pass: gradients of hidden states have three dimensions.
+    """
+    in_backward = torch._C._current_graph_task_id() >= 0
+    return in_backward and torch.is_tensor(other) and one.dim() == 2 and one.shape == other.shape
+
+
+def _as_rows(index: Tensor | None) -> list[Tensor | None]:
+    """Replace a mask by as many row numbers as it has entries, one tensor a dimension."""
+    if index is None or index.dtype != torch.bool:
+        return [index]
+    return [torch.zeros(index.numel(), dtype=torch.int64) for _ in range(index.dim())]
+
+
+def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
+    if method.trainable == "none":
+        raise BadInput("method.trainable: none: nothing to simulate; allowed: all, lora, layers")
+    shape = models.shape(config)
+    window = shape["max_position_embeddings"]
+    # The window limits this batch, whatever the method's max_length.
+    check_method({**shape, "max_position_embeddings": None}, method, "method")
+    if not 2 <= seqlen <= (window or seqlen):
+        raise BadInput(f"--seqlen: {seqlen}: at least 2, at most the model's window ({window})")
+
+
+def meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
+    """Build the model without storage: peft cannot replace modules of fake tensors."""
+    config = copy.deepcopy(config)  # building a model writes into its configuration
+    dtype = models.DTYPES[method.dtype]
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=dtype, attn_implementation="sdpa"
+            )
+            model = trainable_model(model, method)
+    except ValueError as error:  # no causal language model, one without SDPA, no target modules
+        raise BadInput(f"model: {str(error).splitlines()[0]}") from None
+    return model
+
+
+def full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
+    """Return a batch, not fake, as training makes it of examples that are all `seqlen` long."""
+    examples = [data.Example([0] * seqlen, [0] * seqlen)] * micro_batch
+    if method.padding_free:
+        return data.flat_batch(examples)
+    batch = data.padded_batch(examples, pad_token_id=0)
+    # Whether a mask masks anything is asked of real tensors only; a bool goes through as it is.
+    return batch | {"attention_mask": batch["attention_mask"].bool()}
+
+
+def materialise(model: nn.Module) -> None:
+    """Turn meta tensors into fake CPU tensors; tied weights stay tied, frozen ones frozen."""
+    made: dict[Tensor, Tensor] = {}
+    for module in model.modules():
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, tensor in own:
+            if tensor not in made:
+                made[tensor] = torch.empty_like(tensor, device="cpu", requires_grad=False)
+                if isinstance(tensor, nn.Parameter):
+                    made[tensor] = nn.Parameter(made[tensor], tensor.requires_grad)
+            setattr(module, name, made[tensor])
+
+
+def _sleeping_layers(model: PreTrainedModel, method: Method) -> list[nn.Module]:
+    """Return the decoder layers that do not train, so that the others cost most of all draws.
+
+    The backward pass reaches the last layers first: their gradients then lie beside all the
+    activations. But if the embeddings are frozen, layers before the first that is awake save no
+    activations; that matters more, unless checkpointing keeps them small.
+    """
+    layers = list(models.decoder_layers(model))
+    sleeping = len(layers) - (len(layers) if method.gamma is None else method.gamma)
+    first = 0 if method.train_embeddings or method.gradient_checkpointing else 1
+    return layers[first : first + sleeping]
+
+
+def _split(tracker: Tracker, optimizer: LowRankAdamW) -> dict[str, float]:
+    """Return the tracker's peak by kind, in GiB."""
+    (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+    parts = {
+        "weights_gib": snapshot[_MemRefType.PARAM] + snapshot[_MemRefType.BUFFER],
+        "gradients_gib": snapshot[_MemRefType.GRAD],
+        # The tracker counts all that is made during the optimizer's step as its state.
+        "optimizer_gib": min(snapshot[_MemRefType.OPT], optimizer.state_bytes()),
+        "activations_gib": snapshot[_MemRefType.ACT],
+    }
+    parts["temporaries_gib"] = snapshot["Total"] - sum(parts.values())
+    return {"peak_gib": snapshot["Total"] / GIB} | {k: v / GIB for k, v in parts.items()}

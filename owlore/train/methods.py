@@ -1,0 +1,95 @@
+"""From a method's block to what trains and how: adapters, frozen parts, optimizer groups."""
+
+from typing import Any, cast
+
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from owlore.optim.lowrank import LowRankAdamW
+from owlore.optim.sharded_lowrank import ShardedLowRankAdamW
+from owlore.sources import models
+from owlore.study.method import Method
+
+
+def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
+    """Return the model with the method's trainable part set up, in training mode.
+
+    LoRA and its kin come from peft. With `trainable: layers` the decoder layers stay trainable
+    here: the layer switch freezes them, after the optimizer has seen them all.
+    """
+    if method.trainable == "lora":
+        assert method.r is not None and method.lora_alpha is not None
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=method.r,
+            lora_alpha=method.lora_alpha,
+            lora_dropout=method.lora_dropout,
+            target_modules=method.target_modules,
+            use_rslora=method.use_rslora,
+            use_dora=method.use_dora,
+            init_lora_weights=cast("Any", method.init_lora_weights),
+        )
+        model = cast("PreTrainedModel", get_peft_model(model, config))
+    elif method.trainable == "layers" and not method.train_embeddings:
+        inside = {id(p) for p in models.decoder_layers(model).parameters()}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in inside)
+    if method.gradient_checkpointing:
+        inner = models.without_adapter(model)
+        inner.activation_checkpointing_enable({"use_reentrant": False})
+        # Meant for reentrant checkpoints; it would run backward down to a frozen embedding.
+        inner.disable_input_require_grads()  # type: ignore[no-untyped-call]
+    model.config.use_cache = False
+    model.train()
+    return model
+
+
+def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> LowRankAdamW:
+    """Return the method's optimizer over all that trains now or may be woken later."""
+    assert method.learning_rate is not None
+    kind = LowRankAdamW
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        kind = ShardedLowRankAdamW
+    return kind(
+        optimizer_groups(model, method),
+        lr=method.learning_rate,
+        betas=(method.adam_beta1, method.adam_beta2),
+        eps=method.adam_epsilon,
+        weight_decay=method.weight_decay,
+        rounding=method.rounding,
+        seed=seed,
+    )
+
+
+def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
+    """Return parameter groups for `LowRankAdamW`: projected matrices apart from the rest.
+
+    Projected are the weights of the decoder layers' linear maps whose smaller side exceeds the
+    rank; embeddings, norms and biases never are (GaLore, section 5.1: attention and feed-forward
+    matrices).
+    """
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if method.projection == "none":
+        return [{"params": trained}]
+    assert method.rank is not None
+    matrices = [
+        module.weight
+        for layer in models.decoder_layers(model)
+        for module in models.linear_modules(layer).values()
+        if isinstance(module.weight, nn.Parameter) and min(module.weight.shape) > method.rank
+    ]
+    projected = {id(matrix) for matrix in matrices}
+    return [
+        {"params": [(name, p) for name, p in trained if id(p) not in projected]},
+        {
+            "params": [(name, p) for name, p in trained if id(p) in projected],
+            "rank": method.rank,
+            "update_proj_gap": method.update_proj_gap,
+            "scale": method.scale,
+            "side": method.side,
+            "refresh": method.refresh,
+            "moments": method.moments,
+        },
+    ]
