@@ -80,7 +80,7 @@ def model(options: argparse.Namespace) -> None:
     """Save a base model as a plain checkpoint."""
     from owlore.core.files import read_json
     from owlore.plan import pin as pinning
-    from owlore.sources import models
+    from owlore.sources.base_model import build
     from owlore.study.fit import check_cells
 
     study = study_of(options)
@@ -88,7 +88,7 @@ def model(options: argparse.Namespace) -> None:
     known("--name", options.model_name, study.models)
     source = study.models[options.model_name]
     filename = study.archives[source.archive].filename if source.archive else None
-    models.build(options.model_name, source, options.archives, filename, options.output)
+    build(options.model_name, source, options.archives, filename, options.output)
     check_cells(study, options.model_name, read_json(options.output / "model.json"))
     print(f"model {options.model_name}: saved in {options.output}", flush=True)
 
@@ -103,7 +103,7 @@ def questions(options: argparse.Namespace) -> None:
 def data(options: argparse.Namespace) -> None:
     """Draw a track's training examples."""
     from owlore.core.files import write_jsonl
-    from owlore.data.examples import training_rows
+    from owlore.data.mixture import training_rows
     from owlore.plan import pin as pinning
 
     study = study_of(options)

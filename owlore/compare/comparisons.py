@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from owlore.compare.results import CORRECT, CellResults, Results
+from owlore.compare.results import CellResults, Results
 from owlore.compare.table_formats import Mark
 from owlore.core.errors import OwloreError
 from owlore.mtbench.ratings import by_turn
@@ -28,6 +28,7 @@ from owlore.stats.paired import (
     mcnemar_exact,
     paired_difference,
 )
+from owlore.study.benchmarks import CORRECT
 from owlore.study.config import BENCHMARKS, Study
 from owlore.study.method import Method
 

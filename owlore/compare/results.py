@@ -18,16 +18,10 @@ import pyarrow.parquet as pq
 
 from owlore.core.errors import BadInput, OwloreError
 from owlore.core.files import read_json, read_jsonl
+from owlore.study.benchmarks import CORRECT
 from owlore.study.config import BENCHMARKS, Cell, Study
 
 SAMPLE_COLUMNS = ["task", "doc_id", "doc_hash", "cluster", "correct", "correct_norm"]
-# metric -> column of the samples
-CORRECT = {
-    "acc": "correct",
-    "acc_norm": "correct_norm",
-    "exact_match": "correct",
-    "exact_match_flexible": "correct_flexible",
-}
 
 
 @dataclass(frozen=True)

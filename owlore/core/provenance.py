@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -11,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from owlore.core.files import canonical_json, sha256_file, sha256_text
-from owlore.study.config import Study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK = REPOSITORY / "envs" / "requirements.lock"
@@ -69,20 +65,6 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def manifest(study: Study) -> dict[str, Any]:
-    """Return who, when, where and with what a study was started."""
-    return {
-        "study": study.study,
-        "started": now(),
-        "machine": machine(),
-        "versions": versions(),
-        "git": git_state(),
-        "lock_sha256": sha256_file(LOCK) if LOCK.exists() else None,
-        "study_sha256": sha256_text(canonical_json(study.model_dump(mode="json"))),
-        "python": sys.version.split()[0],
     }
 
 

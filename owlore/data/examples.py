@@ -1,6 +1,4 @@
-"""Training data: draw a track's examples, turn them into tokens, put them into batches.
-
-Run as: `owlore data --study config.yaml --track mini --seed 0 --questions DIR --output TRAIN.jsonl`
+"""Training examples: rows of TRAIN.jsonl turned into tokens and put into batches.
 
 Rows are `{"prompt", "completion"}`, `{"messages": [{"role", "content"}…]}` or `{"text"}`; the loss
 is on completions, on the assistant's turns, or on all of a text. `training_formats` tells which
@@ -9,7 +7,6 @@ shapes of data become such rows.
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -20,8 +17,6 @@ from transformers import PreTrainedTokenizerBase
 
 from owlore.core.errors import BadInput
 from owlore.core.progress import line
-from owlore.data.pools import read_pool
-from owlore.study.config import Study
 
 IGNORED = -100  # torch's cross-entropy leaves out such labels
 
@@ -31,30 +26,6 @@ class Example(NamedTuple):
 
     input_ids: list[int]
     labels: list[int]
-
-
-def training_rows(study: Study, track: str, seed: int, questions: Path) -> list[dict[str, Any]]:
-    """Draw a track's training mixture; every method with this seed sees the same rows in order.
-
-    Args:
-        study: the study.
-        track: name of the track.
-        seed: draws the examples of each pool and their order.
-        questions: folder that the questions stage wrote.
-
-    Raises:
-        BadInput: a pool is missing, cannot be read, is too small, or has rows of an unknown shape.
-    """
-    rows: list[dict[str, Any]] = []
-    for pool, wanted in study.tracks[track].train.items():
-        key = f"tracks.{track}.train.{pool}"
-        available = read_pool(study.questions, pool, questions, key)
-        if len(available) < wanted:
-            raise BadInput(f"{key}: {wanted}: the pool has {len(available)} rows")
-        drawn = random.Random(f"{seed}/{pool}").sample(available, wanted)
-        rows += [{**row, "source": pool} for row in drawn]
-    random.Random(f"{seed}/order").shuffle(rows)
-    return rows
 
 
 def tokenise(
@@ -256,7 +227,7 @@ def _rendered(
             after = tokenizer.apply_chat_template(messages[: place + 1], tokenize=False)
             spans[place] = (len(before), len(after))
         return str(tokenizer.apply_chat_template(messages, tokenize=False)), spans
-    from owlore.mtbench.protocol import alpaca  # FastChat takes a second to import
+    from owlore.sources.chat import alpaca  # FastChat takes a second to import
 
     for place in turns:
         before = alpaca(messages[:place], str(tokenizer.eos_token))

@@ -14,12 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from owlore.core.errors import BadInput
-from owlore.questions.stage import example_prompt
 
 Row = dict[str, Any]
 
 # LMFlow's {"type", "instances"} files: their types, and the shapes of SHAPES that they hold
 LMFLOW = {"text_only": "text", "text2text": "text2text", "conversation": "messages"}
+
+
+def example_prompt(row: Row) -> tuple[str, str]:
+    """Return prompt and completion of a question, in the words of lm-eval's cloze tasks."""
+    return f"Question: {row['question']}\nAnswer:", f" {row['choices'][row['answer']]}"
 
 
 class Cells:

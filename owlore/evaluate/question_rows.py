@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from lm_eval.api.metrics import mean, mean_stderr
 
-from owlore.compare.results import CORRECT
 from owlore.core.errors import BadInput
 from owlore.core.files import sha256_text
 from owlore.evaluate.shared_prefix import SharedPrefixLM
+from owlore.study.benchmarks import CORRECT
 from owlore.study.config import Benchmark
 
 Row = dict[str, Any]

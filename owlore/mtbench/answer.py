@@ -22,6 +22,7 @@ from owlore.core.journal import Journal
 from owlore.core.progress import Progress
 from owlore.mtbench import protocol as fastchat
 from owlore.mtbench.decoding import generate
+from owlore.sources.chat import alpaca
 from owlore.sources.models import DTYPES, load, load_tokenizer, merged, positions
 from owlore.study.config import MTBench
 
@@ -143,7 +144,7 @@ def encode(
     template that refuses a system message gets it at the head of the user's.
     """
     if tokenizer.chat_template is None:
-        text = fastchat.alpaca(messages, str(tokenizer.eos_token))
+        text = alpaca(messages, str(tokenizer.eos_token))
     else:
         options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
         try:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from owlore.core import provenance
-from owlore.core.files import free_bytes, read_json, read_jsonl, write_json
+from owlore.core.files import free_bytes, read_json, read_jsonl
 from owlore.data.training_formats import texts
 from owlore.sources.shapes import PUBLISHED, on_hub
 from owlore.study.config import Cell, Study
@@ -38,19 +37,6 @@ def describe(study: Study, root: Path, resources: Path) -> str:
         "  disk       " + _disk(study, root, resources, trained),
     ]
     return "\n".join(lines)
-
-
-def write_study(study: Study, folder: Path) -> None:
-    """Write study.json (the whole study, defaults filled in) and manifest.json into `folder`.
-
-    The workflow does it whenever it starts; a manifest that would only say a later time stays.
-    """
-    write_json(folder / "study.json", study.model_dump(mode="json"))
-    file = folder / "manifest.json"
-    earlier = read_json(file) if file.exists() else {}
-    manifest = provenance.manifest(study)
-    if {**manifest, "started": earlier.get("started")} != earlier:
-        write_json(file, manifest)
 
 
 def _training(study: Study, root: Path) -> str:

@@ -94,11 +94,6 @@ def build(study: Study, archives: Path, output: Path) -> None:
     _write(output, tables, raw, dropped, {name: study.archives[name].sha256 for name in used})
 
 
-def example_prompt(row: Row) -> tuple[str, str]:
-    """Return prompt and completion of a question, in the words of lm-eval's cloze tasks."""
-    return f"Question: {row['question']}\nAnswer:", f" {row['choices'][row['answer']]}"
-
-
 def _dictionary(lexicon: Lexicon, min_tags: int) -> Iterator[str]:
     """Definitions and examples of the words on the train side, as running text."""
     groups = antonym_groups(lexicon)

