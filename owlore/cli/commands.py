@@ -10,7 +10,9 @@ from pathlib import Path
 from owlore.cli.options import (
     asked_methods,
     benchmark_of,
+    checkpoint_steps_of,
     device_of,
+    job_of,
     known,
     method_of,
     mtbench_of,
@@ -21,7 +23,8 @@ from owlore.cli.options import (
     weights_of,
 )
 from owlore.core import ranks
-from owlore.study.config import TRANSPORT, Cell, load_study
+from owlore.core.parsing import parse
+from owlore.study.config import TRANSPORT, Calibration, Cell, load_study
 
 
 def check(options: argparse.Namespace) -> None:
@@ -78,113 +81,119 @@ def assets(options: argparse.Namespace) -> None:
 
 def model(options: argparse.Namespace) -> None:
     """Save a base model as a plain checkpoint."""
-    from owlore.core.files import read_json
     from owlore.plan import pin as pinning
-    from owlore.sources.base_model import build
+    from owlore.records.sources import ModelJob
+    from owlore.sources import base_model as stage
     from owlore.study.fit import check_cells
 
     study = study_of(options)
     pinning.require(study)
     known("--name", options.model_name, study.models)
-    source = study.models[options.model_name]
-    filename = study.archives[source.archive].filename if source.archive else None
-    build(options.model_name, source, options.archives, filename, options.output)
-    check_cells(study, options.model_name, read_json(options.output / "model.json"))
+    job = job_of(options, ModelJob) or ModelJob.of(study, options.model_name)
+    record = stage.run(job, options.archives, options.output)
+    check_cells(study, options.model_name, record.model_dump())
     print(f"model {options.model_name}: saved in {options.output}", flush=True)
 
 
 def questions(options: argparse.Namespace) -> None:
     """Write the embedded questions, calibration text and MT-Bench files."""
-    from owlore.questions.stage import build
+    from owlore.data.pools import require_files
+    from owlore.questions import stage
+    from owlore.records.questions import QuestionsJob
 
-    build(study_of(options), options.archives, options.output)
+    study = study_of(options)
+    require_files(study.questions)
+    job = job_of(options, QuestionsJob) or QuestionsJob.of(study)
+    stage.run(job, options.archives, options.output)
 
 
 def data(options: argparse.Namespace) -> None:
     """Draw a track's training examples."""
-    from owlore.core.files import write_jsonl
-    from owlore.data.mixture import training_rows
+    from owlore.data import mixture as stage
     from owlore.plan import pin as pinning
+    from owlore.records.data import DataJob
 
     study = study_of(options)
     pinning.require(study)
     known("--track", options.track, study.tracks)
-    rows = training_rows(study, options.track, options.seed, options.questions)
-    write_jsonl(options.output, rows)
-    print(f"data {options.track} seed {options.seed}: {len(rows)} training examples", flush=True)
+    job = job_of(options, DataJob) or DataJob.of(study, options.track, options.seed)
+    record = stage.run(job, options.questions, options.output)
+    print(f"data {job.track} seed {job.seed}: {record.rows} training examples", flush=True)
 
 
 def contamination(options: argparse.Namespace) -> None:
     """Look for a track's benchmark questions in its training examples."""
     use_threads(1)
     from owlore.contamination import stage
+    from owlore.records.contamination import ContaminationJob
 
     study = study_of(options)
     known("--track", options.track, study.tracks)
-    stage.check(study, options.track, options.data, options.questions, options.output)
+    job = job_of(options, ContaminationJob) or ContaminationJob.of(study, options.track)
+    stage.run(job, options.data, options.questions, options.output)
 
 
 def outliers(options: argparse.Namespace) -> None:
     """Score every decoder layer of a model."""
     use_threads(options.threads)
     from owlore.outliers import stage
+    from owlore.records.outliers import OutliersJob
 
-    stage.run(
-        options.model,
-        options.text,
-        options.output,
-        samples=options.samples,
-        seqlen=options.seqlen,
-        seed=options.seed,
-        threshold=options.threshold,
-        thresholds=options.thresholds,
-        name=options.model_name or options.model.name,
-        device=device_of(options.device),
+    keys = ("samples", "seqlen", "seed", "threshold", "thresholds")
+    block = {"text": str(options.text), **{key: getattr(options, key) for key in keys}}
+    job = job_of(options, OutliersJob) or OutliersJob(
+        model=options.model_name or options.model.name,
+        calibration=parse(Calibration, block, "--text"),
     )
+    stage.run(job, options.model, options.text, options.output, device_of(options.device))
 
 
 def finetune(options: argparse.Namespace) -> None:
     """Train one cell; resumes by itself after it was killed."""
     use_threads(max(1, options.threads // ranks.count()))
-    method = method_of(options.method)
-    cell = json.loads(options.cell) if options.cell else None
     from owlore.core.progress import line
+    from owlore.records.finetune import FinetuneJob
+
+    job = job_of(options, FinetuneJob)
+    if job is None:
+        cell = Cell(**json.loads(options.cell)) if options.cell else None
+        method = method_of(needed(options, "method"))
+        job = FinetuneJob(cell=cell, method=method, seed=options.seed)
+    if job.method.trainable == "none":
+        from owlore.train import base
+
+        base.run(job, options.model, options.output)
+        return
     from owlore.train import stage
 
-    if method.trainable == "none":
-        stage.describe_base(options.model, options.output, cell or {})
-        return
-    stage.finetune(
-        options.model,
-        options.data,
-        method,
-        options.output,
-        seed=options.seed,
-        outliers=options.outliers,
-        device=device_of(options.device),
-        cell=cell,
-    )
-    label = Cell(**cell).path if cell else str(options.output)
-    line(f"finetune {label}: {method.max_steps} steps done")
+    inputs = stage.Inputs(options.model, needed(options, "data"), options.outliers)
+    device = device_of(options.device)
+    record = stage.run(job, inputs, options.output, device, checkpoint_steps_of(options, job))
+    if record is not None and record.steps:
+        label = job.cell.path if job.cell is not None else str(options.output)
+        line(f"finetune {label}: {record.steps} steps done")
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score a model on lm-eval tasks, keeping every question."""
     use_threads(options.threads)
-    benchmark = benchmark_of(options)
-    model_dir, adapter, weights_sha256 = weights_of(options)
+    from owlore.records.evaluation import EvaluationJob
+
+    job = job_of(options, EvaluationJob)
+    if job is None:
+        settings = benchmark_of(options)
+        if options.dtype is not None:
+            settings = settings.model_copy(update={"dtype": options.dtype})
+        job = EvaluationJob(benchmark=options.output.stem, settings=settings, engine=options.engine)
+    weights = weights_of(options)
     from owlore.evaluate import stage
 
-    stage.evaluate(
-        model_dir,
-        adapter,
-        benchmark,
+    stage.run(
+        job,
+        weights,
         options.output,
         options.samples,
         data_dir=options.data_dir,
-        weights_sha256=weights_sha256,
-        engine=options.engine,
-        dtype=options.dtype or benchmark.dtype,
         device=device_of(options.device),
     )
 
@@ -192,50 +201,51 @@ def evaluate(options: argparse.Namespace) -> None:
 def answer(options: argparse.Namespace) -> None:
     """Let a model answer MT-Bench's questions."""
     use_threads(options.threads)
-    spec = mtbench_of(options)
-    model_dir, adapter, weights_sha256 = weights_of(options)
-    from owlore.mtbench import answer as mtbench
+    from owlore.records.mtbench import AnswerJob
 
-    mtbench.answer(
-        model_dir,
-        adapter,
-        options.questions,
-        options.output,
-        spec=spec,
-        model_id=options.model_id,
-        weights_sha256=weights_sha256,
-        device=device_of(options.device),
-        dtype=options.dtype or spec.dtype,
-    )
+    job = job_of(options, AnswerJob)
+    if job is None:
+        job = AnswerJob.of_settings(mtbench_of(options), options.model_id)
+        if options.dtype is not None:
+            job = job.model_copy(update={"dtype": options.dtype})
+    weights = weights_of(options)
+    from owlore.mtbench import answer as stage
+
+    stage.run(job, weights, options.questions, options.output, device_of(options.device))
 
 
 def judge(options: argparse.Namespace) -> None:
     """Grade MT-Bench answers."""
     use_threads(options.threads)
-    spec = mtbench_of(options)
     from owlore.core.files import read_json
-    from owlore.mtbench import judge as judging
+    from owlore.mtbench import judge as stage
+    from owlore.records.mtbench import JudgeJob
 
     described = read_json(options.cell_file) if options.cell_file else {"weights_sha256": ""}
-    who = spec.judge
+    job, pace = job_of(options, JudgeJob), None
+    if job is None:
+        asked = mtbench_of(options)
+        job, pace = JudgeJob.of_settings(asked, asked.judge), asked.judge
     if options.study is not None:  # the caps and the pace, which change no result
         needed(options, "cell_file")
-        asked = study_of(options).tracks[described["track"]].mtbench
-        judges = asked.judges if asked is not None else {}
+        study_asks = study_of(options).tracks[described["track"]].mtbench
+        judges = study_asks.judges if study_asks is not None else {}
         known("--name", options.judge_name, judges)
-        pace = {key: getattr(judges[options.judge_name], key) for key in TRANSPORT}
-        who = who.model_copy(update=pace)
-    judging.judge(
-        options.questions,
-        options.prompts,
-        options.references,
-        options.answers,
+        own = {key: getattr(judges[options.judge_name], key) for key in TRANSPORT}
+        pace = job.judge.model_copy(update=own)
+    stage.run(
+        job,
+        stage.Inputs(
+            questions=options.questions,
+            prompts=options.prompts,
+            references=options.references,
+            answers=options.answers,
+            base_model=options.base_model,
+            weights_sha256=described["weights_sha256"],
+        ),
         options.output,
-        judge=who,
-        spec=spec,
-        base_model=options.base_model,
-        weights_sha256=described["weights_sha256"],
-        scores=options.scores or options.output.with_suffix(".scores.json"),
+        options.scores or options.output.with_suffix(".scores.json"),
+        pace=pace,
         device=device_of(options.device),
     )
 
@@ -243,16 +253,19 @@ def judge(options: argparse.Namespace) -> None:
 def memory(options: argparse.Namespace) -> None:
     """Simulate methods' peak memory, without weights and without a GPU."""
     use_threads(1)
-    from owlore.memory import simulate as simulation
+    from owlore.core.progress import Progress
+    from owlore.records.memory import MemoryJob
 
     if options.data is not None:  # the workflow's: lengths as in the training data
-        study = study_of(options)
-        known("--name", needed(options, "model_name"), study.models)
-        simulation.run_study(
-            study, options.model_name, Path(options.model), options.data, options.output
-        )
+        from owlore.memory import stage
+
+        job = job_of(options, MemoryJob)
+        if job is None:
+            study = study_of(options)
+            known("--name", needed(options, "model_name"), study.models)
+            job = MemoryJob.of(study, options.model_name)
+        stage.run(job, Path(options.model), options.data, options.output)
         return
-    from owlore.core.progress import Progress
     from owlore.memory import plan as memory_plan
     from owlore.sources import shapes
 
@@ -260,24 +273,19 @@ def memory(options: argparse.Namespace) -> None:
     wanted = asked_methods(options)
     cache = options.cache or options.output.with_suffix(".cache")
     rows = memory_plan.rows(config, wanted, cache, options.gpu_memory)
-    found = list(Progress(rows, desc="memory", unit="method", total=len(wanted)))
-    memory_plan.write(name, found, options.output, options.gpu_memory)
-    print(memory_plan.table(found, options.gpu_memory))
+    simulated = list(Progress(rows, desc="memory", unit="method", total=len(wanted)))
+    memory_plan.write(name, simulated, options.output, options.gpu_memory)
+    print(memory_plan.table(simulated, options.gpu_memory))
     if options.gpu_memory is not None:
-        print(memory_plan.answer(found, options.gpu_memory))
+        print(memory_plan.answer(simulated, options.gpu_memory))
 
 
 def tables(options: argparse.Namespace) -> None:
     """Write the comparison tables and figures."""
-    from owlore.compare import figures, lineage
-    from owlore.compare import tables as stage
-    from owlore.compare.results import load
+    from owlore.compare import stage
 
     study, root = study_and_root(options)
-    results = load(study, root)
-    stage.write_tables(results)
-    lineage.write_sources(results)
-    figures.write_figures(results)
+    stage.run(study, root)
     print(f"tables: {root / 'tables'}", flush=True)
 
 

@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"owlore {__version__}")
     stages = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
+    def stage(function: Command) -> argparse.ArgumentParser:
+        """A command whose result a Job decides; the flags say it in words."""
+        added = command(function)
+        added.add_argument("--job", metavar="JSON", help=argparse.SUPPRESS)
+        return added
+
     def command(function: Command) -> argparse.ArgumentParser:
         added = stages.add_parser(
             function.__name__,
@@ -118,32 +124,32 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", **folder, required=True, help="folder for the archives")
     sub.add_argument("--only", metavar="NAME", help="just this archive")
 
-    sub = command(commands.model)
+    sub = stage(commands.model)
     sub.add_argument("--study", **study)
     sub.add_argument("--name", dest="model_name", required=True, help="the model's name")
     sub.add_argument("--archives", **folder, default=Path("resources/archives"))
     sub.add_argument("--output", **folder, required=True)
 
-    sub = command(commands.questions)
+    sub = stage(commands.questions)
     sub.add_argument("--study", **study)
     sub.add_argument("--archives", **folder, default=Path("resources/archives"))
     sub.add_argument("--output", **folder, required=True)
 
-    sub = command(commands.data)
+    sub = stage(commands.data)
     sub.add_argument("--study", **study)
     sub.add_argument("--track", required=True, metavar="NAME")
     sub.add_argument("--seed", type=int, required=True)
     sub.add_argument("--questions", **folder, default=Path("questions"), help="embedded questions")
     sub.add_argument("--output", **file, required=True)
 
-    sub = command(commands.contamination)
+    sub = stage(commands.contamination)
     sub.add_argument("--study", **study)
     sub.add_argument("--track", required=True, metavar="NAME")
     sub.add_argument("--data", **folder, required=True, help="folder of <track>/seed<k>.jsonl")
     sub.add_argument("--questions", **folder, default=Path("questions"), help="embedded questions")
     sub.add_argument("--output", **file, required=True)
 
-    sub = command(commands.outliers)
+    sub = stage(commands.outliers)
     sub.add_argument("--model", **folder, required=True)
     sub.add_argument("--text", **file, required=True, help="JSONL with a text column")
     sub.add_argument("--output", **file, required=True)
@@ -156,10 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_threads(sub)
     _add_device(sub)
 
-    sub = command(commands.finetune)
+    sub = stage(commands.finetune)
     sub.add_argument("--model", **folder, required=True)
     sub.add_argument("--data", **file, help="JSONL of training rows")
-    sub.add_argument("--method", required=True, metavar="METHOD.yaml", help="a file, or JSON")
+    sub.add_argument("--method", metavar="METHOD.yaml", help="a file, or JSON")
+    sub.add_argument("--study", type=Path, metavar="STUDY.yaml", help=argparse.SUPPRESS)
     sub.add_argument("--outliers", **file, help="outlier scores of this model")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--output", **folder, required=True, help="the cell's folder")
@@ -167,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_threads(sub)
     _add_device(sub)
 
-    sub = command(commands.evaluate)
+    sub = stage(commands.evaluate)
     _add_weights(sub)
     sub.add_argument("--tasks", help="comma-separated lm-eval tasks")
     sub.add_argument(
@@ -183,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(sub)
     _add_dtype(sub)
 
-    sub = command(commands.answer)
+    sub = stage(commands.answer)
     _add_weights(sub)
     sub.add_argument("--questions", **file, required=True)
     sub.add_argument("--spec", help="MT-Bench settings: a YAML file, or JSON")
@@ -193,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(sub)
     _add_dtype(sub)
 
-    sub = command(commands.judge)
+    sub = stage(commands.judge)
     sub.add_argument("--questions", **file, required=True)
     sub.add_argument("--prompts", **file, required=True)
     sub.add_argument("--references", **file, required=True)
@@ -214,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_threads(sub)
     _add_device(sub)
 
-    sub = command(commands.memory)
+    sub = stage(commands.memory)
     sub.add_argument(
         "--model", required=True, help="a checkpoint folder, a config.json, or a published shape"
     )

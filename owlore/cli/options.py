@@ -4,12 +4,19 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from owlore.core.errors import BadInput
 from owlore.core.parsing import load_yaml, parse
+from owlore.records.base import Job
+from owlore.records.finetune import FinetuneJob
 from owlore.study.config import Benchmark, Judge, MTBench, Study, Task, check_study, load_study
 from owlore.study.method import Method
+
+if TYPE_CHECKING:
+    from owlore.sources.models import Weights
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 def asked_methods(options: argparse.Namespace) -> list[Any]:
@@ -48,14 +55,31 @@ def asked_methods(options: argparse.Namespace) -> list[Any]:
     return asked
 
 
-def weights_of(options: argparse.Namespace) -> tuple[Path, Path | None, str]:
-    """Return model folder, adapter folder and hash of the weights to score."""
+def job_of(options: argparse.Namespace, kind: type[AnyJob]) -> AnyJob | None:
+    """Return the Job of --job, None where the other flags say what is asked.
+
+    Raises:
+        BadInput: it is no such Job.
+    """
+    return kind.of_text(options.job) if options.job else None
+
+
+def checkpoint_steps_of(options: argparse.Namespace, job: FinetuneJob) -> int | None:
+    """Return the study's steps between two checkpoints, which decide no result; None: the Job's."""
+    if options.study is None or job.cell is None:
+        return None
+    method = study_of(options).method(job.cell.method, job.cell.track, job.cell.model)
+    return getattr(method, "checkpoint_steps", None)
+
+
+def weights_of(options: argparse.Namespace) -> "Weights":
+    """Return what is to be scored: folders and hash."""
     from owlore.core.files import read_json
-    from owlore.sources import models
+    from owlore.sources.models import Weights, weights_sha256
 
     if options.cell_file is None:
         model_dir, adapter = needed(options, "model"), options.adapter
-        return model_dir, adapter, models.weights_sha256(adapter or model_dir)
+        return Weights(model_dir, adapter, weights_sha256(adapter or model_dir))
     cell = read_json(options.cell_file)
     folder = Path(cell["model_dir"])
     if not folder.is_dir():
@@ -64,8 +88,8 @@ def weights_of(options: argparse.Namespace) -> tuple[Path, Path | None, str]:
             f"make them again: snakemake -R finetune {options.cell_file}"
         )
     if cell["adapter"]:
-        return needed(options, "model"), folder, cell["weights_sha256"]
-    return folder, None, cell["weights_sha256"]
+        return Weights(needed(options, "model"), folder, cell["weights_sha256"])
+    return Weights(folder, None, cell["weights_sha256"])
 
 
 def benchmark_of(options: argparse.Namespace) -> Benchmark:

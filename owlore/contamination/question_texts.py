@@ -16,7 +16,7 @@ from lm_eval.utils import env
 from owlore.evaluate.lm_tasks import load_tasks
 from owlore.evaluate.stage import draw
 from owlore.mtbench.answer import read_questions
-from owlore.study.config import EMBEDDED, Benchmark, MTBench
+from owlore.study.config import EMBEDDED, Benchmark
 
 CUT = "\x00"  # marks where the template's own words were
 
@@ -40,11 +40,8 @@ def of_benchmark(benchmark: Benchmark, questions: Path) -> dict[str, list[Questi
     Raises:
         BadInput: see `load_tasks`.
     """
-    folder = None if EMBEDDED.isdisjoint(benchmark.tasks) else questions
-    if benchmark.data_dir is not None:
-        folder = Path(benchmark.data_dir)
     found = {}
-    for name, members in load_tasks(benchmark, folder).items():
+    for name, members in load_tasks(benchmark, question_folder(benchmark, questions)).items():
         # A group's questions are numbered through over its members, as in the samples.
         docs = [(member, doc) for member in members for doc in member.eval_docs]
         scored = set(draw(name, len(docs), benchmark))
@@ -55,7 +52,14 @@ def of_benchmark(benchmark: Benchmark, questions: Path) -> dict[str, list[Questi
     return found
 
 
-def of_mtbench(spec: MTBench, questions: Path) -> dict[str, list[QuestionText]]:
+def question_folder(benchmark: Benchmark, questions: Path) -> Path | None:
+    """Return where a benchmark's questions lie; None: on the hub."""
+    if benchmark.data_dir is not None:
+        return Path(benchmark.data_dir)
+    return None if EMBEDDED.isdisjoint(benchmark.tasks) else questions
+
+
+def of_mtbench(count: int, seed: int, questions: Path) -> dict[str, list[QuestionText]]:
     """Return the MT-Bench questions that are asked, as one task.
 
     The first turn is the question: second turns ("Now make it shorter") say little alone.
@@ -63,7 +67,7 @@ def of_mtbench(spec: MTBench, questions: Path) -> dict[str, list[QuestionText]]:
     Raises:
         BadInput: see `mtbench.read_questions`.
     """
-    rows = read_questions(questions / "mtbench" / "question.jsonl", spec)
+    rows = read_questions(questions / "mtbench" / "question.jsonl", count, seed)
     return {
         "mtbench": [
             QuestionText(int(row["question_id"]), True, [[first]], second)

@@ -23,16 +23,23 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from owlore.contamination.question_texts import QuestionText, of_benchmark, of_mtbench
+from owlore.contamination.question_texts import (
+    QuestionText,
+    of_benchmark,
+    of_mtbench,
+    question_folder,
+)
 from owlore.core import provenance
-from owlore.core.files import read_jsonl, sha256_file, write_json
+from owlore.core.errors import BadInput
+from owlore.core.files import read_jsonl, sha256_file
 from owlore.data import training_formats
-from owlore.study.config import BENCHMARKS, Study
+from owlore.evaluate import questions_read
+from owlore.records import proof
+from owlore.records.contamination import ContaminationJob, ContaminationRecord, Overlap
 
 GRAM = 13  # words, as in GPT-3's check (arXiv 2005.14165, appendix C)
 COMMON = 10  # questions; a 13-gram of more than these belongs to the task, not to a question
@@ -45,12 +52,11 @@ WORD = re.compile(r"[^\W_]+")
 Hashes = NDArray[np.uint64]
 
 
-def check(study: Study, track: str, data: Path, questions: Path, output: Path) -> None:
+def run(job: ContaminationJob, data: Path, questions: Path, output: Path) -> ContaminationRecord:
     """Compare a track's training rows with its benchmarks and write the flagged questions.
 
     Args:
-        study: the study.
-        track: name of the track.
+        job: the track, its seeds, and which questions it is asked.
         data: folder of `<track>/seed<k>.jsonl`, all seeds of the study.
         questions: folder that the questions stage wrote.
         output: the result, `<track>.json`.
@@ -60,39 +66,52 @@ def check(study: Study, track: str, data: Path, questions: Path, output: Path) -
             and `mtbench.read_questions` for the questions.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about each override
-    files = {seed: data / track / f"seed{seed}.jsonl" for seed in study.seeds}
+    files = {f"seed{seed}": data / job.track / f"seed{seed}.jsonl" for seed in job.seeds}
+    for path in files.values():
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+    hashes = {name: sha256_file(path) for name, path in files.items()}
+    read = {f"data/{name}": sha256 for name, sha256 in hashes.items()}
+    for name, settings in job.benchmarks.items():
+        folder = question_folder(settings, questions)
+        if folder is not None:
+            read[f"questions/{name}"] = questions_read.digest(folder, settings.tasks)
+    if job.mtbench is not None:
+        read["questions/mtbench"] = sha256_file(questions / "mtbench" / "question.jsonl")
+    asked = proof.of(job, __name__, read)
+    record = proof.kept(ContaminationRecord, output, asked, f"contamination {job.track}")
+    if record is not None:
+        return record
+
     training = Training(text for file in files.values() for text in _texts(file))
-    wanted = study.tracks[track]
-    asked: dict[str, dict[str, list[QuestionText]]] = {}
-    for name in BENCHMARKS:
-        benchmark = getattr(wanted, name)
-        if benchmark is not None:
-            asked[name] = of_benchmark(benchmark, questions)
-    if wanted.mtbench is not None:
-        asked["mtbench"] = of_mtbench(wanted.mtbench, questions)
-    benchmarks = {
-        name: {task: overlap(training, found) for task, found in tasks.items()}
-        for name, tasks in asked.items()
+    texts: dict[str, dict[str, list[QuestionText]]] = {
+        name: of_benchmark(settings, questions) for name, settings in job.benchmarks.items()
     }
-    write_json(
-        output,
-        {
-            "track": track,
-            "training_rows": len(training),
-            "training_sha256": {f"seed{seed}": sha256_file(file) for seed, file in files.items()},
-            "benchmarks": benchmarks,
-            "versions": provenance.versions(),
+    if job.mtbench is not None:
+        texts["mtbench"] = of_mtbench(job.mtbench.questions, job.mtbench.seed, questions)
+    record = ContaminationRecord(
+        track=job.track,
+        training_rows=len(training),
+        training_sha256=hashes,
+        benchmarks={
+            name: {task: overlap(training, asked_of) for task, asked_of in tasks.items()}
+            for name, tasks in texts.items()
         },
+        versions=provenance.versions(),
+        proof=asked,
     )
-    for name, tasks in benchmarks.items():
-        counts = [sum(task[key] for task in tasks.values()) for key in ("flagged", "n")]
+    record.save(output)
+    for name, overlaps in record.benchmarks.items():
+        flagged = sum(task.flagged for task in overlaps.values())
+        n = sum(task.n for task in overlaps.values())
         print(
-            f"contamination {track}: {name}: {counts[0]} of {counts[1]} questions are in the "
+            f"contamination {job.track}: {name}: {flagged} of {n} questions are in the "
             f"{len(training)} training rows, wholly or in part"
         )
+    return record
 
 
-def overlap(training: "Training", questions: Sequence[QuestionText]) -> dict[str, Any]:
+def overlap(training: "Training", questions: Sequence[QuestionText]) -> Overlap:
     """Return how many of a task's scored questions are flagged, and their doc_ids.
 
     Args:
@@ -118,14 +137,14 @@ def overlap(training: "Training", questions: Sequence[QuestionText]) -> dict[str
         if whole or place in shared:
             flagged.append(question.doc_id)
     n = sum(question.scored for question in questions)
-    return {
-        "n": n,
-        "exact": exact,
-        "ngram13": partial,
-        "flagged": len(flagged),
-        "share": len(flagged) / n if n else 0.0,
-        "doc_ids": flagged,
-    }
+    return Overlap(
+        n=n,
+        exact=exact,
+        ngram13=partial,
+        flagged=len(flagged),
+        share=len(flagged) / n if n else 0.0,
+        doc_ids=flagged,
+    )
 
 
 def _is_there(

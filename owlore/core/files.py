@@ -57,6 +57,15 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_receipt(path: Path, sha256: str) -> None:
+    """Write a hash into a file of its own; one that says the same stays untouched.
+
+    Jobs depend on receipts and not on the files they are of: those are large, or hold times.
+    """
+    if not path.exists() or path.read_text(encoding="utf-8").strip() != sha256:
+        write_text(path, sha256 + "\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; non-finite numbers are refused, they are not JSON."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

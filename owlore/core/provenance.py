@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import time
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -30,6 +31,22 @@ PACKAGES = (
 def now() -> str:
     """Return the time now in UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def stamp(started: str, clock: float) -> dict[str, Any]:
+    """Return when something was made and with what: the fields of `owlore.records.base.Made`.
+
+    Args:
+        started: `now()` at the beginning.
+        clock: `time.monotonic()` at the beginning.
+    """
+    return {
+        "started": started,
+        "ended": now(),
+        "seconds": round(time.monotonic() - clock, 3),
+        "versions": versions(),
+        "git": git_state(),
+    }
 
 
 @cache

@@ -28,11 +28,29 @@ def read_pool(questions: Questions, pool: str, embedded: Path, key: str) -> list
     """
     if pool in questions.hub:
         return _from_hub(questions.hub[pool], f"questions.hub.{pool}")
-    file = questions.files.get(pool)
-    path = Path(file) if file is not None else embedded / f"{pool}_train.jsonl"
-    if not path.is_file():
+    path = pool_file(questions, pool, embedded)
+    if path is None or not path.is_file():
         raise BadInput(f"{key}: no such pool of training rows ({path} is missing)")
     return _from_file(path, str(path))
+
+
+def pool_file(questions: Questions, pool: str, embedded: Path) -> Path | None:
+    """Return the file of a pool, there or not; None for one that comes from the hub."""
+    if pool in questions.hub:
+        return None
+    file = questions.files.get(pool)
+    return Path(file) if file is not None else embedded / f"{pool}_train.jsonl"
+
+
+def require_files(questions: Questions) -> None:
+    """Check that the user's own pools are there.
+
+    Raises:
+        BadInput: a file of `questions.files` is missing.
+    """
+    for name, file in questions.files.items():
+        if not Path(file).is_file():
+            raise BadInput(f"questions.files.{name}: {file}: no such file")
 
 
 def _from_hub(pool: HubPool, key: str) -> list[Row]:

@@ -14,6 +14,7 @@ from lm_eval.api.metrics import mean, mean_stderr
 from owlore.core.errors import BadInput
 from owlore.core.files import sha256_text
 from owlore.evaluate.shared_prefix import SharedPrefixLM
+from owlore.records.evaluation import GroupScore, TaskScore
 from owlore.study.benchmarks import CORRECT
 from owlore.study.config import Benchmark
 
@@ -120,34 +121,33 @@ def _generated(found: list[dict[str, Any]]) -> Row:
     }
 
 
-def task_summary(name: str, members: list[Any], rows: list[Row], benchmark: Benchmark) -> Row:
+def task_summary(name: str, members: list[Any], rows: list[Row], benchmark: Benchmark) -> TaskScore:
     """Aggregate one task, or a group with its subgroups, with lm-eval's mean and standard error."""
     metric = benchmark.tasks[name].metric
-    numbers: dict[str, float | None] = {}
+    numbers: dict[str, Any] = {}
     for key in _metrics(members):
         numbers |= _mean_and_error(key, rows)
-    summary = {
-        "metric": metric,
-        "value": numbers[metric],
-        "stderr": numbers[f"{metric}_stderr"],
-        **{key: numbers.get(key) for key in ("acc", "acc_stderr", "acc_norm", "acc_norm_stderr")},
-        **numbers,
-        "n": len(rows),
-        "n_available": sum(len(member.eval_docs) for member in members),
-        "num_fewshot": members[0].config.num_fewshot,
-        "version": members[0].VERSION,
-        "revision": members[0].config.metadata.get("revision"),
-        "split": members[0].config.metadata["split"],
-        "truncated": sum(row["truncated"] for row in rows),
-    }
     groups = {_subject(name, member): member.config.metadata.get("group") for member in members}
-    if any(groups.values()):
-        summary["groups"] = {}
-        for group in sorted({group for group in groups.values() if group}):
-            own = [row for row in rows if groups[row["subject"]] == group]
-            if own:
-                summary["groups"][group] = _mean_and_error(metric, own) | {"n": len(own)}
-    return summary
+    of_group: dict[str, GroupScore] = {}
+    for group in sorted({group for group in groups.values() if group}):
+        own = [row for row in rows if groups[row["subject"]] == group]
+        if own:
+            scores: dict[str, Any] = _mean_and_error(metric, own)
+            of_group[group] = GroupScore(n=len(own), **scores)
+    return TaskScore(
+        metric=metric,
+        value=numbers[metric],
+        stderr=numbers[f"{metric}_stderr"],
+        **numbers,
+        n=len(rows),
+        n_available=sum(len(member.eval_docs) for member in members),
+        num_fewshot=members[0].config.num_fewshot,
+        version=members[0].VERSION,
+        revision=members[0].config.metadata.get("revision"),
+        split=members[0].config.metadata["split"],
+        truncated=sum(row["truncated"] for row in rows),
+        groups=of_group or None,
+    )
 
 
 def _metrics(members: list[Any]) -> list[str]:

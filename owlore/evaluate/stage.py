@@ -13,6 +13,7 @@ evaluation goes on behind the tasks that it had finished.
 
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -28,103 +29,118 @@ from transformers import PreTrainedModel
 
 from owlore.core import provenance
 from owlore.core.errors import BadInput
-from owlore.core.files import replacing, sha256_text, write_json
+from owlore.core.files import replacing, sha256_file, sha256_text
 from owlore.core.progress import Progress, line
+from owlore.evaluate import questions_read
 from owlore.evaluate.finished_tasks import FinishedTasks
 from owlore.evaluate.lm_tasks import load_tasks
 from owlore.evaluate.question_rows import Row, question_rows, task_summary
 from owlore.evaluate.shared_prefix import SharedPrefixLM
+from owlore.records import proof
+from owlore.records.base import Proof
+from owlore.records.evaluation import EvaluationJob, EvaluationRecord
 from owlore.sources import models
 from owlore.study.config import Benchmark
 
 ENGINES = ("shared-prefix", "plain")
 
 
-def evaluate(
-    model_dir: Path,
-    adapter: Path | None,
-    benchmark: Benchmark,
+def run(
+    job: EvaluationJob,
+    weights: models.Weights,
     output: Path,
     samples: Path,
     *,
-    data_dir: Path | None,
-    weights_sha256: str,
-    engine: str = "shared-prefix",
-    dtype: str = "float32",
+    data_dir: Path | None = None,
     device: str = "cpu",
-) -> None:
+) -> EvaluationRecord:
     """Score one model on one benchmark.
 
     Args:
-        model_dir: folder of the checkpoint.
-        adapter: folder of a peft adapter to merge into it.
-        benchmark: the tasks, metrics, subsets and few-shot settings.
+        job: the tasks, metrics, subsets and few-shot settings; with engine `shared-prefix` each
+            context is read once, `plain` is lm-eval's own `HFLM`.
+        weights: what is scored.
         output: the aggregates, `<benchmark's name>.json`; written last.
         samples: folder of the rows, `<benchmark's name>.parquet`.
         data_dir: local copies of the questions; default: the benchmark's own `data_dir`.
-        weights_sha256: of what is scored; copied into the result.
-        engine: `shared-prefix` reads each context once, `plain` is lm-eval's own `HFLM`.
-        dtype: of the weights while scoring, `float32` or `bfloat16`.
         device: in torch's notation.
 
     Raises:
         BadInput: see `load_tasks`; an unknown engine or dtype; no checkpoint or adapter in a
             folder; a log-likelihood that is not finite.
     """
-    for key, value, allowed in (("engine", engine, ENGINES), ("dtype", dtype, models.DTYPES)):
+    settings = job.settings
+    for key, value, allowed in (
+        ("engine", job.engine, ENGINES),
+        ("dtype", settings.dtype, models.DTYPES),
+    ):
         if value not in allowed:
             raise BadInput(f"{key}: {value}: allowed: {', '.join(allowed)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"device: {device}: this machine has no CUDA device; allowed: cpu")
-    if data_dir is None and benchmark.data_dir is not None:
-        data_dir = Path(benchmark.data_dir)
+    if data_dir is None and settings.data_dir is not None:
+        data_dir = Path(settings.data_dir)
+    read = {"weights": weights.sha256}
+    if data_dir is not None:  # a hub's commits stand in the Job
+        read["questions"] = questions_read.digest(data_dir, settings.tasks)
+    asked = proof.of(job, __name__, read)
+    record = proof.kept(EvaluationRecord, output, asked, f"evaluate {output}")
+    if record is None:
+        record = _scored(job, weights, output, samples, data_dir, device, asked)
+        _report(record)
+    return record
+
+
+def _scored(
+    job: EvaluationJob,
+    weights: models.Weights,
+    output: Path,
+    samples: Path,
+    data_dir: Path | None,
+    device: str,
+    asked: Proof,
+) -> EvaluationRecord:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about each override
     started, clock = provenance.now(), time.monotonic()
-
-    tasks = load_tasks(benchmark, data_dir)
-    lm = _language_model(model_dir, adapter, benchmark, engine, dtype, device)
+    settings, engine = job.settings, job.engine
+    tasks = load_tasks(settings, data_dir)
+    lm = _language_model(weights, settings, engine, device)
     if engine == "shared-prefix" and lm.why_plain is not None:
         print(f"{output.stem}: contexts are not shared: {lm.why_plain}")
         engine = "plain"
-    decides: dict[str, Any] = {
-        "weights": weights_sha256,
-        "engine": engine,
-        "dtype": dtype,
-        "device": device,
-    }
-    decides |= {"max_length": lm.max_length, "batch_size": benchmark.batch_size}
-    decides |= {"seed": benchmark.seed, "split": benchmark.split, "lm_eval": version("lm_eval")}
+    decides = {"job": asked.job, "code": asked.code, "weights": weights.sha256}
+    decides |= {"engine": engine, "device": device, "lm_eval": version("lm_eval")}
     finished = FinishedTasks(samples / f".{output.stem}.parts", decides)
-    rows = _score_all(lm, tasks, benchmark, finished)
+    rows = _score_all(lm, tasks, settings, finished)
 
     results = {
-        name: task_summary(name, members, rows[name], benchmark) for name, members in tasks.items()
+        name: task_summary(name, members, rows[name], settings) for name, members in tasks.items()
     }
-    errors = [result["stderr"] for result in results.values()]
-    record = {
-        "benchmark": output.stem,
-        "weights_sha256": weights_sha256,
-        "tasks": results,
-        "average": mean([result["value"] for result in results.values()]),
-        "average_stderr": None if None in errors else math.hypot(*errors) / len(errors),
-        "split": benchmark.split,
-        "seed": benchmark.seed,
-        "engine": engine,
-        "lm_eval_version": version("lm_eval"),
-        "dtype": dtype,
-        "device": device,
-        "max_length": lm.max_length,
-        "batch_size": benchmark.batch_size,
-        "started": started,
-        "ended": provenance.now(),
-        "seconds": round(time.monotonic() - clock, 3),
-        "versions": provenance.versions(),
-        "git": provenance.git_state(),
-    }
-    _write_rows(samples / f"{output.stem}.parquet", rows)
-    write_json(output, record)
+    errors = [result.stderr for result in results.values() if result.stderr is not None]
+    whole = len(errors) == len(results)
+    parquet = samples / f"{output.stem}.parquet"
+    _write_rows(parquet, rows)
+    made = {os.path.relpath(parquet, output.parent): sha256_file(parquet)}
+    record = EvaluationRecord(
+        benchmark=output.stem,
+        weights_sha256=weights.sha256,
+        tasks=results,
+        average=mean([result.value for result in results.values()]),
+        average_stderr=math.hypot(*errors) / len(errors) if whole else None,
+        split=settings.split,
+        seed=settings.seed,
+        engine=engine,
+        lm_eval_version=version("lm_eval"),
+        dtype=settings.dtype,
+        device=device,
+        max_length=lm.max_length,
+        batch_size=settings.batch_size,
+        proof=asked.model_copy(update={"made": made}),
+        **provenance.stamp(started, clock),
+    )
+    record.save(output)
     finished.forget()
-    _report(record)
+    return record
 
 
 def draw(name: str, available: int, benchmark: Benchmark) -> list[int]:
@@ -139,20 +155,15 @@ def draw(name: str, available: int, benchmark: Benchmark) -> list[int]:
 
 
 def _language_model(
-    model_dir: Path,
-    adapter: Path | None,
-    benchmark: Benchmark,
-    engine: str,
-    dtype: str,
-    device: str,
+    weights: models.Weights, benchmark: Benchmark, engine: str, device: str
 ) -> SharedPrefixLM:
-    model: PreTrainedModel = models.load(model_dir, dtype)
-    if adapter is not None:
-        model = models.merged(model, adapter)
+    model: PreTrainedModel = models.load(weights.model, benchmark.dtype)
+    if weights.adapter is not None:
+        model = models.merged(model, weights.adapter)
     positions = models.positions(model.config) or benchmark.max_length
     return SharedPrefixLM(
         pretrained=model.to(device),  # type: ignore[arg-type]
-        tokenizer=models.load_tokenizer(model_dir),
+        tokenizer=models.load_tokenizer(weights.model),
         batch_size=benchmark.batch_size,
         max_length=min(benchmark.max_length, positions),
         share=engine == "shared-prefix",
@@ -252,13 +263,13 @@ def _write_rows(path: Path, rows: dict[str, list[Row]]) -> None:
         table.drop(columns="truncated").to_parquet(partial, index=False)
 
 
-def _report(record: Row) -> None:
-    for name, task in record["tasks"].items():
-        error = "" if task["stderr"] is None else f" ± {100 * task['stderr']:.1f}"
-        notes = [f"{task['n']} questions"]
-        if task["split"] != record["split"]:
-            notes.append(f"{task['split']} split")
-        if task["truncated"]:
-            notes.append(f"{task['truncated']} truncated")
-        print(f"{name}: {task['metric']} {100 * task['value']:.1f} %{error} ({', '.join(notes)})")
-    print(f"{record['benchmark']}: average {100 * record['average']:.1f} %")
+def _report(record: EvaluationRecord) -> None:
+    for name, task in record.tasks.items():
+        error = "" if task.stderr is None else f" ± {100 * task.stderr:.1f}"
+        notes = [f"{task.n} questions"]
+        if task.split != record.split:
+            notes.append(f"{task.split} split")
+        if task.truncated:
+            notes.append(f"{task.truncated} truncated")
+        print(f"{name}: {task.metric} {100 * task.value:.1f} %{error} ({', '.join(notes)})")
+    print(f"{record.benchmark}: average {100 * record.average:.1f} %")

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from transformers import PretrainedConfig
 
+from owlore.core import code
 from owlore.core.files import (
     canonical_json,
     read_json,
-    sha256_file,
     sha256_text,
     write_json,
     write_text,
@@ -39,24 +39,6 @@ IRRELEVANT = {
     *("sampling", "law", "interval_steps", "update_proj_gap", "lora_alpha", "use_rslora"),
     *("max_length", "too_long", "per_device_train_batch_size", "overrides"),
 }
-SOURCES = (
-    *(
-        "optim/adamw.py",
-        "data/examples.py",
-        "memory/flops.py",
-        "train/loss.py",
-        "optim/lowrank.py",
-        "study/method.py",
-        "train/methods.py",
-    ),
-    *(
-        "sources/models.py",
-        "optim/moments.py",
-        "optim/projector.py",
-        "optim/rounding.py",
-        "memory/simulate.py",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -191,9 +173,9 @@ def _remembered(
     # From the second micro-batch on nothing is added.
     method["gradient_accumulation_steps"] = min(2, asked.method.gradient_accumulation_steps)
     here = {name: versions()[name] for name in ("torch", "transformers", "peft")}
-    code = [sha256_file(Path(__file__).parents[1] / name) for name in SOURCES]
+    files = code.of({"peak": simulation.__name__, "flops": flops.__name__}[kind])
     sizes = [asked.micro_batch, asked.seqlen]
-    key = sha256_text(canonical_json([kind, shape, method, sizes, here, code]))[:32]
+    key = sha256_text(canonical_json([kind, shape, method, sizes, here, files]))[:32]
     file = cache / f"{kind}-{key}.json" if cache is not None else None
     if file is not None and file.is_file():
         kept: dict[str, float] = read_json(file)

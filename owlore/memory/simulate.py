@@ -12,10 +12,8 @@ space of its libraries, and fragmentation (a few percent).
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,14 +21,10 @@ from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from owlore.core.errors import BadInput
-from owlore.core.files import read_jsonl, write_json, write_text
-from owlore.core.progress import Progress, line
-from owlore.core.provenance import versions
 from owlore.data import examples as data
 from owlore.optim import moments
 from owlore.optim.lowrank import LowRankAdamW
 from owlore.sources import models
-from owlore.study.config import Study
 from owlore.study.fit import check_method
 from owlore.study.method import Method
 from owlore.train.loss import answer_loss
@@ -38,44 +32,6 @@ from owlore.train.methods import build_optimizer, trainable_model
 
 GIB = 2**30
 aten = torch.ops.aten
-
-
-def run_study(study: Study, name: str, model: Path, train_data: Path, output: Path) -> None:
-    """Simulate every trained method of a study on one of its models; write JSON and CSV.
-
-    A step is as large as the largest of the first seed's training data: that many tokens over
-    `per_device_train_batch_size` sequences.
-
-    Args:
-        study: the study.
-        name: the model's name in it.
-        model: the model's checkpoint folder.
-        train_data: folder with `<track>/seed<k>.jsonl`.
-        output: JSON file to write; the CSV lies beside it.
-
-    Raises:
-        BadInput: see `simulate`, or a training file is missing or malformed.
-    """
-    config, rows = models.read_config(model), []
-    tokenizer = models.load_tokenizer(model)
-    todo = [
-        (track, method_name, study.method(method_name, track, name))
-        for track in study.tracks
-        for method_name in study.run
-    ]
-    todo = [entry for entry in todo if entry[2].trainable != "none"]
-    for track, method_name, method in Progress(todo, desc="memory", unit="method"):
-        file = train_data / track / f"seed{study.seeds[0]}.jsonl"
-        examples = data.tokenise(read_jsonl(file), tokenizer, method.max_length, method.too_long)
-        size = method.per_device_train_batch_size
-        seqlen = data.longest_step(examples, size, method.padding_free)
-        split = simulate(config, method, size, seqlen)
-        rows.append(
-            {"method": method_name, "track": track, "micro_batch": size, "seqlen": seqlen} | split
-        )
-        line(f"memory {name} {method_name}: simulated peak {split['peak_gib']:.2f} GiB")
-    write_text(output.with_suffix(".csv"), pd.DataFrame(rows).to_csv(index=False))
-    write_json(output, {"model": name, "rows": rows, "versions": versions()})
 
 
 def simulate(

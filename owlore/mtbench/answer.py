@@ -17,31 +17,31 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from owlore.core import provenance
 from owlore.core.errors import BadInput
-from owlore.core.files import canonical_json, read_jsonl, sha256_text, write_jsonl
+from owlore.core.files import (
+    canonical_json,
+    read_jsonl,
+    sha256_file,
+    sha256_text,
+    write_jsonl,
+    write_receipt,
+)
 from owlore.core.journal import Journal
 from owlore.core.progress import Progress
 from owlore.mtbench import protocol as fastchat
 from owlore.mtbench.decoding import generate
+from owlore.records import proof
+from owlore.records.base import Proof
+from owlore.records.mtbench import AnswerJob, AnswersRecord
 from owlore.sources.chat import alpaca
-from owlore.sources.models import DTYPES, load, load_tokenizer, merged, positions
-from owlore.study.config import MTBench
+from owlore.sources.models import DTYPES, Weights, load, load_tokenizer, merged, positions
 
 Row = dict[str, Any]
 Message = dict[str, str]
 
 
-def answer(
-    model_dir: Path,
-    adapter: Path | None,
-    questions: Path,
-    output: Path,
-    *,
-    spec: MTBench,
-    model_id: str,
-    weights_sha256: str = "",
-    device: str = "cpu",
-    dtype: str = "float32",
-) -> None:
+def run(
+    job: AnswerJob, weights: Weights, questions: Path, output: Path, device: str = "cpu"
+) -> AnswersRecord:
     """Answer the chosen MT-Bench questions and write them in the questions' order.
 
     Questions of like length share a batch: less padding. Each finished batch is on disk at once, in
@@ -51,52 +51,83 @@ def answer(
     ("chat_template" or "alpaca"), truncated_tokens and new_tokens, the last two one number a turn.
 
     Args:
-        model_dir: checkpoint of the model.
-        adapter: folder of a LoRA adapter for it, merged before answering.
+        job: how many questions, how many tokens, batch size, dtype and seed, and the name that
+            FastChat's tools show.
+        weights: of the model.
         questions: FastChat's question.jsonl.
-        output: answers.jsonl.
-        spec: how many questions, how many tokens, batch size and seed.
-        model_id: the name FastChat's tools show.
-        weights_sha256: hash of the weights: a partial file of others is not gone on with.
+        output: answers.jsonl; the Record lies beside it, as `.json`.
         device: where to run, such as "cpu" or "cuda".
-        dtype: "float32" or "bfloat16".
 
     Raises:
         BadInput: a file or folder is not what it should be, or the window is too small.
     """
-    rows = read_questions(questions, spec)
-    if dtype not in DTYPES:
-        raise BadInput(f"dtype: {dtype!r}: allowed: {', '.join(DTYPES)}")
+    rows = read_questions(questions, job.questions, job.seed)
+    if job.dtype not in DTYPES:
+        raise BadInput(f"dtype: {job.dtype!r}: allowed: {', '.join(DTYPES)}")
+    adapter = weights.adapter
     if adapter is not None and not (adapter / "adapter_model.safetensors").is_file():
         raise BadInput(f"adapter: {adapter}: no adapter_model.safetensors there")
-    tokenizer = load_tokenizer(model_dir)
-    model = load(model_dir, dtype)
-    if adapter is not None:
-        model = merged(model, adapter)
-    model.to(device).eval()  # type: ignore[arg-type]
-    room = window(model, spec.max_new_tokens)
+    read = {"weights": weights.sha256, "questions": sha256_text(canonical_json(rows))}
+    described, asked = output.with_suffix(".json"), proof.of(job, __name__, read)
+    record = proof.kept(AnswersRecord, described, asked, f"answer {job.model_id}")
+    if record is None:
+        record = _answered(job, weights, rows, output, device, asked)
+        record.save(described)
+    write_receipt(output.with_suffix(".sha256"), record.answers_sha256)
+    return record
 
-    settings = spec.model_dump(exclude={"judge", "further_judges", "reference_set"})
-    decides = [weights_sha256, settings, rows, model_id, device, dtype, provenance.versions()]
+
+def answers_sha256(rows: list[Row]) -> str:
+    """Return the hash of what is said, by whom, on which question; not of when."""
+    said = [[row["question_id"], row["model_id"], row["choices"]] for row in rows]
+    return sha256_text(canonical_json(said))
+
+
+def _answered(
+    job: AnswerJob, weights: Weights, rows: list[Row], output: Path, device: str, asked: Proof
+) -> AnswersRecord:
+    started, clock = provenance.now(), time.monotonic()
+    tokenizer = load_tokenizer(weights.model)
+    model = load(weights.model, job.dtype)
+    if weights.adapter is not None:
+        model = merged(model, weights.adapter)
+    model.to(device).eval()  # type: ignore[arg-type]
+    room = window(model, job.max_new_tokens)
+
+    decides = [asked.job, asked.code, asked.read, device, provenance.versions()]
     identity = {"answers_of": sha256_text(canonical_json(decides))}
     by_length = sorted(rows, key=lambda row: sum(map(len, row["turns"])))
-    batches = [by_length[at : at + spec.batch_size] for at in range(0, len(rows), spec.batch_size)]
+    batches = [by_length[at : at + job.batch_size] for at in range(0, len(rows), job.batch_size)]
     partial = output.with_name(f"{output.stem}.partial.jsonl")
     with _resumed(partial, identity) as journal:
         done = {row["question_id"]: row for row in journal.rows[1:]}
         left = [batch for batch in batches if any(row["question_id"] not in done for row in batch)]
-        steps = len(batches) * 2 * spec.max_new_tokens
-        begun = steps - len(left) * 2 * spec.max_new_tokens
-        with Progress(total=steps, initial=begun, desc=f"answer {model_id}", unit="step") as bar:
+        steps = len(batches) * 2 * job.max_new_tokens
+        begun = steps - len(left) * 2 * job.max_new_tokens
+        label = f"answer {job.model_id}"
+        with Progress(total=steps, initial=begun, desc=label, unit="step") as bar:
             for batch in left:
-                for row in _answer_batch(model, tokenizer, batch, room, spec, model_id, bar):
+                for row in _answer_batch(model, tokenizer, batch, room, job, bar):
                     if row["question_id"] not in done:
                         done[row["question_id"]] = row
                         journal.append(row)
-    write_jsonl(output, [done[row["question_id"]] for row in rows])
+    answers = [done[row["question_id"]] for row in rows]
+    write_jsonl(output, answers)
     partial.unlink()
-    cut = sum(any(row["truncated_tokens"]) for row in done.values())
-    print(f"answered {len(done)} MT-Bench questions with {model_id} ({cut} prompts cut): {output}")
+    cut = sum(any(row["truncated_tokens"]) for row in answers)
+    print(
+        f"answered {len(answers)} MT-Bench questions with {job.model_id} ({cut} prompts cut): "
+        f"{output}"
+    )
+    return AnswersRecord(
+        model_id=job.model_id,
+        weights_sha256=weights.sha256,
+        answers=len(answers),
+        answers_sha256=answers_sha256(answers),
+        truncated=cut,
+        proof=asked.model_copy(update={"made": {output.name: sha256_file(output)}}),
+        **provenance.stamp(started, clock),
+    )
 
 
 def _resumed(partial: Path, identity: Row) -> Journal:
@@ -110,10 +141,10 @@ def _resumed(partial: Path, identity: Row) -> Journal:
     return journal
 
 
-def read_questions(path: Path, spec: MTBench) -> list[Row]:
-    """Read question.jsonl and choose `spec.questions` of them, spread evenly over the categories.
+def read_questions(path: Path, count: int, seed: int) -> list[Row]:
+    """Read question.jsonl and choose `count` of them, spread evenly over the categories.
 
-    The choice depends on `spec.seed` and the question_ids only, and a smaller one is part of a
+    The choice depends on `seed` and the question_ids only, and a smaller one is part of a
     larger one. The rows keep the file's order.
 
     Raises:
@@ -124,14 +155,14 @@ def read_questions(path: Path, spec: MTBench) -> list[Row]:
         if not {"question_id", "category", "turns"} <= row.keys() or len(row["turns"]) != 2:
             raise BadInput(f"{path}: row {number}: expected question_id, category and two turns")
         fastchat.temperature(row["category"])
-    if spec.questions > len(rows):
-        raise BadInput(f"mtbench.questions: {spec.questions}: {path} has {len(rows)} questions")
+    if count > len(rows):
+        raise BadInput(f"mtbench.questions: {count}: {path} has {len(rows)} questions")
     ranked, seen = [], Counter[str]()
-    for row in sorted(rows, key=lambda row: sha256_text(f"{spec.seed} {row['question_id']}")):
+    for row in sorted(rows, key=lambda row: sha256_text(f"{seed} {row['question_id']}")):
         ranked.append((seen[row["category"]], row["question_id"]))
         seen[row["category"]] += 1
     ranked.sort(key=lambda item: item[0])  # stable: ties stay in the seeded order
-    chosen = {question_id for _, question_id in ranked[: spec.questions]}
+    chosen = {question_id for _, question_id in ranked[:count]}
     return [row for row in rows if row["question_id"] in chosen]
 
 
@@ -182,8 +213,7 @@ def _answer_batch(
     tokenizer: PreTrainedTokenizerBase,
     batch: list[Row],
     room: int | None,
-    spec: MTBench,
-    model_id: str,
+    job: AnswerJob,
     bar: Progress,
 ) -> list[Row]:
     """Answer both turns of a batch of questions; the second sees the first answer."""
@@ -197,14 +227,14 @@ def _answer_batch(
             (ids,) = encode(tokenizer, talk)
             lost.append(max(0, len(ids) - room) if room is not None else 0)
             prompts.append(ids[lost[-1] :])
-        due = bar.n + spec.max_new_tokens
+        due = bar.n + job.max_new_tokens
         found = generate(
             model,
             prompts,
             temperatures=[fastchat.temperature(row["category"]) for row in batch],
-            generators=[_generator(spec.seed, row["question_id"], turn) for row in batch],
+            generators=[_generator(job.seed, row["question_id"], turn) for row in batch],
             stops=_stops(model, tokenizer),
-            max_new_tokens=spec.max_new_tokens,
+            max_new_tokens=job.max_new_tokens,
             bar=bar,
         )
         bar.update(due - bar.n)  # answers may end early
@@ -216,12 +246,12 @@ def _answer_batch(
     rows = []
     for row, talk, lost, made in zip(batch, talks, cut, new, strict=True):
         turns = [message["content"] for message in talk if message["role"] == "assistant"]
-        identity = f"{model_id} {row['question_id']} {spec.seed} {turns}"
+        identity = f"{job.model_id} {row['question_id']} {job.seed} {turns}"
         rows.append(
             {
                 "question_id": row["question_id"],
                 "answer_id": sha256_text(identity)[:22],
-                "model_id": model_id,
+                "model_id": job.model_id,
                 "choices": [{"index": 0, "turns": turns}],
                 "tstamp": time.time(),
                 "prompt_format": prompt_format,

@@ -13,6 +13,7 @@ Run as: `owlore judge --questions question.jsonl --prompts judge_prompts.jsonl
 """
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -24,15 +25,19 @@ from typing import Any
 
 from owlore.core import provenance
 from owlore.core.errors import BadInput
-from owlore.core.files import read_jsonl, sha256_file, write_json, write_jsonl
+from owlore.core.files import read_jsonl, sha256_file, write_jsonl
 from owlore.core.journal import Journal
 from owlore.core.progress import Progress, line
 from owlore.mtbench import protocol as fastchat
-from owlore.mtbench.answer import read_questions
+from owlore.mtbench.answer import answers_sha256, read_questions
 from owlore.mtbench.endpoint import Ledger, estimated_tokens, open_endpoint, request_key
 from owlore.mtbench.rating_model import open_model
 from owlore.mtbench.ratings import FAILED, summarise
-from owlore.study.config import Judge, MTBench
+from owlore.records import proof
+from owlore.records.base import Proof
+from owlore.records.mtbench import JudgedRecord, JudgeJob, JudgeUsed, RequestsSent
+from owlore.sources.models import recorded_sha256
+from owlore.study.config import Judge
 
 ATTEMPTS = 3  # how often an endpoint is asked for a rating that can be read
 
@@ -40,7 +45,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Job:
+class Wanted:
     """One judgment to be made; `attempts` counts the replies without a readable rating."""
 
     match: Any
@@ -50,40 +55,51 @@ class Job:
     attempts: int = 0
 
 
-Ask = Callable[[Job], tuple[str, Row]]  # judgment, more columns
+Ask = Callable[[Wanted], tuple[str, Row]]  # judgment, more columns
 
 
-def judge(
-    questions: Path,
-    prompts: Path,
-    references: Path,
-    answers: Path,
+@dataclass(frozen=True)
+class Inputs:
+    """What a judging reads.
+
+    Attributes:
+        questions: FastChat's question.jsonl.
+        prompts: FastChat's judge_prompts.jsonl.
+        references: folder with `<reference_set>.jsonl`, or such a file itself.
+        answers: answers.jsonl of one model.
+        base_model: checkpoint that `model: base` stands for.
+        weights_sha256: hash of the weights that gave the answers.
+    """
+
+    questions: Path
+    prompts: Path
+    references: Path
+    answers: Path
+    base_model: Path | None = None
+    weights_sha256: str = ""
+
+
+def run(
+    job: JudgeJob,
+    inputs: Inputs,
     output: Path,
-    *,
-    judge: Judge,
-    spec: MTBench,
-    base_model: Path | None,
-    weights_sha256: str,
     scores: Path,
+    *,
+    pace: Judge | None = None,
     device: str = "cpu",
-) -> None:
+) -> JudgedRecord:
     """Have the answers judged; write FastChat's rows to `output` and the averages to `scores`.
 
     Beside FastChat's columns a row has judging (which of the judge's `judgings`, from 0), attempts
     and request_sha256, the identity by which a rerun knows it.
 
     Args:
-        questions: FastChat's question.jsonl.
-        prompts: FastChat's judge_prompts.jsonl.
-        references: folder with `<spec.reference_set>.jsonl`, or such a file itself.
-        answers: answers.jsonl of one model.
+        job: who judges, which questions were chosen, and the reference set.
+        inputs: see `Inputs`.
         output: judgments.jsonl; `judgments.journal.jsonl` beside it holds each as it comes, and
             `judgments.requests.jsonl` what was sent to an endpoint.
-        judge: who judges.
-        spec: which questions were chosen, and the reference set.
-        base_model: checkpoint that `model: base` stands for.
-        weights_sha256: hash of the weights that gave the answers.
         scores: mtbench.json, see `ratings.summarise`.
+        pace: the same judge with its concurrency, time limit and caps, which change no result.
         device: where a local judge runs.
 
     Raises:
@@ -91,73 +107,98 @@ def judge(
             the judge is reached; what it judged so far is kept.
         OwloreError: the endpoint failed for good; what it judged so far is kept.
     """
-    started, clock = provenance.now(), time.monotonic()
-    chosen = read_questions(questions, spec)
-    found = _by_question(answers, chosen)
+    references = inputs.references
     if references.is_dir():
-        references = references / f"{spec.reference_set}.jsonl"
+        references = references / f"{job.reference_set}.jsonl"
+    asked = proof.of(job, __name__, _read(job, inputs, references))
+    record = proof.kept(JudgedRecord, scores, asked, f"judge {scores}")
+    if record is None:
+        record = _judged(job, inputs, references, output, scores, pace or job.judge, device, asked)
+    return record
+
+
+def _read(job: JudgeJob, inputs: Inputs, references: Path) -> dict[str, str]:
+    """Hash what is read; of the answers and the references what they say, not when."""
+    files = {"questions": inputs.questions, "prompts": inputs.prompts}
+    read = {name: sha256_file(path) for name, path in files.items() if path.is_file()}
+    for name, path in (("answers", inputs.answers), ("references", references)):
+        rows = read_jsonl(path)
+        if all({"question_id", "model_id", "choices"} <= row.keys() for row in rows):
+            read[name] = answers_sha256(rows)
+    if job.judge.provider == "transformers":
+        read["judge"] = recorded_sha256(_local_folder(job.judge, inputs.base_model))
+    return read | {"weights": inputs.weights_sha256}
+
+
+def _judged(
+    job: JudgeJob,
+    inputs: Inputs,
+    references: Path,
+    output: Path,
+    scores: Path,
+    judge: Judge,
+    device: str,
+    asked: Proof,
+) -> JudgedRecord:
+    started, clock = provenance.now(), time.monotonic()
+    chosen = read_questions(inputs.questions, job.questions, job.seed)
+    found = _by_question(inputs.answers, chosen)
     referenced = [row for row in chosen if fastchat.needs_reference(row["category"])]
     shown = _by_question(references, referenced)
     names = sorted({str(row.get("model_id")) for row in found.values()})
     if len(names) != 1:
-        raise BadInput(f"{answers}: model_id: {', '.join(names)}: answers of one model expected")
-    wordings = {str(row.get("name")): row for row in read_jsonl(prompts)}
+        raise BadInput(
+            f"{inputs.answers}: model_id: {', '.join(names)}: answers of one model expected"
+        )
+    wordings = {str(row.get("name")): row for row in read_jsonl(inputs.prompts)}
 
     local = judge.provider == "transformers"
-    folder = _local_folder(judge, base_model) if local else None
+    folder = _local_folder(judge, inputs.base_model) if local else None
     judge_name = folder.absolute().name if folder is not None else judge.model
     matches = fastchat.matches(
         chosen, found, shown, wordings, model_id=names[0], judge_model=judge_name
     )
-    jobs = list(_jobs(matches, judge))
+    todo = list(_wanted(matches, judge))
     journal = output.with_name(f"{output.stem}.journal.jsonl")
     if folder is not None:
-        rows, requests = _judge_locally(jobs, folder, device, journal), None
+        rows, requests = _judge_locally(todo, folder, device, journal), None
     else:
-        rows, requests = _judge_by_endpoint(jobs, judge, journal)
+        rows, requests = _judge_by_endpoint(todo, judge, journal)
     write_jsonl(output, rows)
     plumbing = f"plumbing check: expected rating of {judge_name}, not an MT-Bench score"
-    write_json(
-        scores,
-        {
-            "judge": {
-                "provider": judge.provider,
-                "model": judge_name,
-                "label": plumbing if local else f"MT-Bench, judge {judge_name}",
-            },
-            "comparable": not local,
-            "weights_sha256": weights_sha256,
-            "reference_set": references.stem,
-            "prompt_version": "single-v1",
-            "prompts_sha256": sha256_file(prompts),
-            "date": _dates(rows),
-            **summarise(rows, chosen),
-            "requests": requests,
-            "truncated_prompts": sum(row.get("truncated_tokens", 0) > 0 for row in rows),
-            "truncated_answers": sum(
-                any(row.get("truncated_tokens", ())) for row in found.values()
-            ),
-            "max_new_tokens": spec.max_new_tokens,
-            "seconds": round(time.monotonic() - clock, 3),
-            "started": started,
-            "ended": provenance.now(),
-            "versions": provenance.versions(),
-            "git": provenance.git_state(),
-        },
+    label = plumbing if local else f"MT-Bench, judge {judge_name}"
+    made = {os.path.relpath(output, scores.parent): sha256_file(output)}
+    record = JudgedRecord(
+        judge=JudgeUsed(provider=judge.provider, model=judge_name, label=label),
+        comparable=not local,
+        weights_sha256=inputs.weights_sha256,
+        reference_set=references.stem,
+        prompt_version="single-v1",
+        prompts_sha256=sha256_file(inputs.prompts),
+        date=_dates(rows),
+        **summarise(rows, chosen),
+        requests=requests,
+        truncated_prompts=sum(row.get("truncated_tokens", 0) > 0 for row in rows),
+        truncated_answers=sum(any(row.get("truncated_tokens", ())) for row in found.values()),
+        max_new_tokens=job.max_new_tokens,
+        proof=asked.model_copy(update={"made": made}),
+        **provenance.stamp(started, clock),
     )
+    record.save(scores)
     if local:  # deterministic and free: nothing is lost by judging again
         journal.unlink(missing_ok=True)
     failed = sum(row["score"] == FAILED for row in rows)
     line(f"judged {names[0]}: {len(rows)} judgments by {judge_name}, {failed} failed: {scores}")
+    return record
 
 
-def _jobs(matches: list[Any], judge: Judge) -> Iterator[Job]:
+def _wanted(matches: list[Any], judge: Judge) -> Iterator[Wanted]:
     for judging in range(judge.judgings):
         for match in matches:
             request = {**fastchat.request(match), "max_tokens": judge.answer_tokens}
             row = fastchat.row(match, "")
             which = (row["model"], row["question_id"], row["turn"], judging)
-            yield Job(match, judging, request, request_key(judge, request, *which))
+            yield Wanted(match, judging, request, request_key(judge, request, *which))
 
 
 def _local_folder(judge: Judge, base_model: Path | None) -> Path:
@@ -167,13 +208,15 @@ def _local_folder(judge: Judge, base_model: Path | None) -> Path:
     return folder
 
 
-def _judge_locally(jobs: list[Job], folder: Path, device: str, path: Path) -> list[Row]:
+def _judge_locally(jobs: list[Wanted], folder: Path, device: str, path: Path) -> list[Row]:
     rate = open_model(folder, device)
     with Journal(path) as journal:
         return _play(jobs, lambda job: rate(job.request), journal, attempts=1)
 
 
-def _judge_by_endpoint(jobs: list[Job], judge: Judge, path: Path) -> tuple[list[Row], Row]:
+def _judge_by_endpoint(
+    jobs: list[Wanted], judge: Judge, path: Path
+) -> tuple[list[Row], RequestsSent]:
     """Return the rows, and what was sent for them in this run and those before."""
     log = path.with_name(path.name.replace(".journal.", ".requests."))
     with Journal(path) as journal, Journal(log) as requests:
@@ -190,16 +233,16 @@ def _judge_by_endpoint(jobs: list[Job], judge: Judge, path: Path) -> tuple[list[
             concurrency=judge.concurrency,
             stop=ledger.stop,
         )
-        return rows, {
-            "sent": ledger.sent,
-            "prompt_tokens": ledger.prompt_tokens,
-            "completion_tokens": ledger.completion_tokens,
-            "unreadable_asked_again": sum(row["attempts"] - 1 for row in rows),
-            "repeated_after_a_kill": ledger.repeated,
-        }
+        return rows, RequestsSent(
+            sent=ledger.sent,
+            prompt_tokens=ledger.prompt_tokens,
+            completion_tokens=ledger.completion_tokens,
+            unreadable_asked_again=sum(row["attempts"] - 1 for row in rows),
+            repeated_after_a_kill=ledger.repeated,
+        )
 
 
-def _announce(judge: Judge, missing: list[Job], total: int, ledger: Ledger, lost: int) -> None:
+def _announce(judge: Judge, missing: list[Wanted], total: int, ledger: Ledger, lost: int) -> None:
     """Say what is going to be asked and what it may cost.
 
     Raises:
@@ -227,7 +270,7 @@ def _announce(judge: Judge, missing: list[Job], total: int, ledger: Ledger, lost
 
 
 def _play(
-    jobs: list[Job],
+    jobs: list[Wanted],
     ask: Ask,
     journal: Journal,
     *,
@@ -258,8 +301,8 @@ def _play(
 
 
 def _replies(
-    jobs: deque[Job], ask: Ask, concurrency: int, stop: Callable[[str], None]
-) -> Generator[tuple[Job, str, Row]]:
+    jobs: deque[Wanted], ask: Ask, concurrency: int, stop: Callable[[str], None]
+) -> Generator[tuple[Wanted, str, Row]]:
     """Ask `jobs`, which may grow meanwhile; yield each with its reply, in the order of arrival.
 
     After an error nothing more is asked; replies under way are still yielded, then it is raised.
@@ -270,7 +313,7 @@ def _replies(
             yield job, *ask(job)
         return
     broken: BaseException | None = None
-    running: dict[Future[tuple[str, Row]], Job] = {}
+    running: dict[Future[tuple[str, Row]], Wanted] = {}
     with ThreadPoolExecutor(concurrency) as pool:
         try:
             while running or (jobs and broken is None):

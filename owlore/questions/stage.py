@@ -15,17 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from owlore.core.errors import BadInput
-from owlore.core.files import read_json, replacing, sha256_file, write_json, write_jsonl, write_text
+from owlore.core.files import (
+    canonical_json,
+    read_json,
+    replacing,
+    sha256_file,
+    sha256_text,
+    write_jsonl,
+    write_receipt,
+    write_text,
+)
 from owlore.questions.evals_data import MEMBERS, context_of, mmlu, quartz, social_iqa
 from owlore.questions.lexicon import Lexicon, read_lexicon
 from owlore.questions.splits import shuffled, split_of
 from owlore.questions.vocabulary import antonym_groups, commonest, usable_words
 from owlore.questions.wordnet import generate
+from owlore.records import proof
+from owlore.records.base import Proof
+from owlore.records.questions import QuestionFile, QuestionsJob, QuestionsRecord
 from owlore.sources.assets import checked, open_members
-from owlore.study.config import Study
 
 Row = dict[str, Any]
 
+MANIFEST = "questions.json"
 MAX_BYTES = 1_000_000  # of one file; rows beyond are left out and counted in the manifest
 CALIBRATION_WORDS = 30_000
 PARAGRAPH_WORDS = 120
@@ -42,28 +54,32 @@ MTBENCH = {  # our name → FastChat's, and how many rows it has
 }
 
 
-def build(study: Study, archives: Path, output: Path) -> None:
-    """Write all files of `study.questions` into `output`, and `questions.json` last.
+def run(job: QuestionsJob, archives: Path, output: Path) -> QuestionsRecord:
+    """Write all files of the study's `questions` block into `output`, and `questions.json` last.
 
     Args:
-        study: the study; what its `questions` block leaves out is not written.
+        job: what the block leaves out is not written.
         archives: folder with the study's archives.
         output: folder for the files.
 
     Raises:
-        BadInput: an archive is missing or has another hash, or a file of `questions.files` is
-            missing.
+        BadInput: an archive is missing or has another hash.
     """
-    questions = study.questions
-    for name, file in questions.files.items():
-        if not Path(file).is_file():
-            raise BadInput(f"questions.files.{name}: {file}: no such file")
+    asked = proof.of(job, __name__, {})  # the archives' hashes stand in the Job
+    record = proof.kept(QuestionsRecord, output / MANIFEST, asked, "questions")
+    if record is None:
+        record = _build(job, archives, output, asked)
+    files = {name: file.sha256 for name, file in record.files.items()}
+    write_receipt(output / "questions.sha256", sha256_text(canonical_json(files)))
+    return record
+
+
+def _build(job: QuestionsJob, archives: Path, output: Path, asked: Proof) -> QuestionsRecord:
+    questions = job.questions
     wordnet = questions.wordnet
-    needed = (wordnet.archive if wordnet else None, questions.evals, questions.mtbench)
-    used = sorted({name for name in needed if name is not None})
     paths = {
-        name: checked(archives / study.archives[name].filename, study.archives[name])
-        for name in used
+        name: checked(archives / archive.filename, archive)
+        for name, archive in sorted(job.archives.items())
     }
     tables: dict[str, list[Row]] = {}  # file name → rows
     dropped: dict[str, dict[str, int]] = {}
@@ -91,7 +107,8 @@ def build(study: Study, archives: Path, output: Path) -> None:
         tables["calibration"] = _paragraphs(texts, questions.seed)
     if questions.mtbench is not None:
         raw = _mtbench(paths[questions.mtbench])
-    _write(output, tables, raw, dropped, {name: study.archives[name].sha256 for name in used})
+    hashes = {name: archive.sha256 for name, archive in sorted(job.archives.items())}
+    return _write(output, tables, raw, dropped, hashes, asked)
 
 
 def _dictionary(lexicon: Lexicon, min_tags: int) -> Iterator[str]:
@@ -139,9 +156,10 @@ def _write(
     raw: dict[str, bytes],
     dropped: dict[str, dict[str, int]],
     archives: dict[str, str],
-) -> None:
+    asked: Proof,
+) -> QuestionsRecord:
     """Write the files, remove those of an earlier build that are no longer made, then list them."""
-    manifest = output / "questions.json"
+    manifest = output / MANIFEST
     earlier = set(read_json(manifest)["files"]) if manifest.exists() else set()
     manifest.unlink(missing_ok=True)  # until it is back, the folder is not whole
     counts = {}
@@ -157,12 +175,17 @@ def _write(
         counts[name] = len(content.splitlines())
     for name in earlier - counts.keys():
         (output / name).unlink(missing_ok=True)
-    files = {
-        name: {"rows": rows, "sha256": sha256_file(output / name)} for name, rows in counts.items()
-    }
-    write_json(manifest, {"files": files, "archives": archives, "dropped": dropped})
+    made = {name: sha256_file(output / name) for name in counts}
+    record = QuestionsRecord(
+        files={name: QuestionFile(rows=rows, sha256=made[name]) for name, rows in counts.items()},
+        archives=archives,
+        dropped=dropped,
+        proof=asked.model_copy(update={"made": made}),
+    )
+    record.save(manifest)
     listed = ", ".join(f"{name.removesuffix('.jsonl')} {rows}" for name, rows in counts.items())
     print(f"questions: {listed}", flush=True)
+    return record
 
 
 def _within(rows: list[Row], max_bytes: int) -> list[Row]:

@@ -20,46 +20,65 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from owlore.core.files import require_free_space, write_json
+from owlore.core.files import require_free_space, write_receipt
+from owlore.records import proof
+from owlore.records.base import Proof
+from owlore.records.sources import ModelJob, ModelRecord
 from owlore.sources.assets import open_member
 from owlore.sources.models import load, load_tokenizer, read_config, shape, weights_sha256
 from owlore.study.config import Model
 
 
-def build(name: str, model: Model, archives: Path, filename: str | None, output: Path) -> None:
+def run(job: ModelJob, archives: Path, output: Path) -> ModelRecord:
     """Save the base model as a plain safetensors checkpoint in `output`, model.json last.
 
     Args:
-        name: the model's name in the study.
-        model: where it comes from.
+        job: where the model comes from.
         archives: folder of the downloaded archives.
-        filename: the archive's file in that folder, for a GGUF source.
         output: folder to make.
 
     Raises:
         BadInput: the source is missing or not a causal language model.
     """
+    source = job.source
+    # A hub's commit and an archive's hash stand in the Job; a folder may hold anything.
+    read = {"weights": weights_sha256(Path(source.path))} if source.path else {}
+    described, asked = output / "model.json", proof.of(job, __name__, read)
+    record = proof.kept(ModelRecord, described, asked, f"model {job.model}")
+    if record is None or not _is_whole(output, record):
+        record = _build(job, archives, output, asked)
+        record.save(described)
+    write_receipt(output / "weights.sha256", record.weights_sha256)
+    return record
+
+
+def _build(job: ModelJob, archives: Path, output: Path, asked: Proof) -> ModelRecord:
     output.mkdir(parents=True, exist_ok=True)
-    if model.archive is not None and model.gguf is not None and filename is not None:
-        language_model, tokenizer = _from_gguf(archives / filename, model.gguf, output)
+    (output / "model.json").unlink(missing_ok=True)  # until it is back, the folder is not whole
+    source = job.source
+    if job.archive is not None and source.gguf is not None:
+        language_model, tokenizer = _from_gguf(archives / job.archive.filename, source.gguf, output)
     else:
-        language_model, tokenizer = _from_folder_or_hub(model)
+        language_model, tokenizer = _from_folder_or_hub(source)
     require_free_space(output, 2 * _parameter_bytes(language_model))
     language_model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     config = json.loads((output / "config.json").read_text())
-    write_json(
-        output / "model.json",
-        {
-            "model": name,
-            "source": model.model_dump(mode="json", exclude_none=True),
-            "weights_sha256": weights_sha256(output),
-            "parameters": sum(p.numel() for p in language_model.parameters()),
-            **shape(language_model.config),
-            "architecture": config.get("architectures", [None])[0],
-            "bytes": sum(p.stat().st_size for p in output.glob("*.safetensors")),
-        },
+    return ModelRecord(
+        model=job.model,
+        source=source.model_dump(mode="json", exclude_none=True),
+        weights_sha256=weights_sha256(output),
+        parameters=sum(p.numel() for p in language_model.parameters()),
+        **shape(language_model.config),
+        architecture=config.get("architectures", [None])[0],
+        bytes=sum(p.stat().st_size for p in output.glob("*.safetensors")),
+        proof=asked,
     )
+
+
+def _is_whole(folder: Path, record: ModelRecord) -> bool:
+    there = (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
+    return there and weights_sha256(folder) == record.weights_sha256
 
 
 def _from_gguf(

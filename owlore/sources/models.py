@@ -1,6 +1,7 @@
 """Models: load a checkpoint, find its decoder layers, hash its weights."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,15 @@ from owlore.core.errors import BadInput
 from owlore.core.files import read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is scored: a checkpoint's folder, an adapter's to merge into it, and their hash."""
+
+    model: Path
+    adapter: Path | None
+    sha256: str
 
 
 def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:

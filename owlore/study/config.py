@@ -211,6 +211,12 @@ class Track(Strict):
         return [name for name in (*BENCHMARKS, "mtbench") if getattr(self, name) is not None]
 
     @property
+    def lm_eval_benchmarks(self) -> "dict[str, Benchmark]":
+        """The benchmarks of this track that lm-eval scores, by name."""
+        settings = {name: getattr(self, name) for name in BENCHMARKS}
+        return {name: block for name, block in settings.items() if block is not None}
+
+    @property
     def score_files(self) -> list[str]:
         """Names of a cell's score files without .json: the benchmarks, then the further judges."""
         further = self.mtbench.further_judges if self.mtbench is not None else ()

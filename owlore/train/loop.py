@@ -32,6 +32,8 @@ from owlore.core.progress import line
 from owlore.data import examples as data
 from owlore.optim.lowrank import LowRankAdamW
 from owlore.optim.sharded_lowrank import here
+from owlore.records.base import Proof
+from owlore.records.proof import ASIDE, CODE_CHANGED, misfit
 from owlore.sources import models
 from owlore.study.method import Method
 from owlore.train import sharding
@@ -54,7 +56,7 @@ class CellTrainer(Trainer):
     switch: LayerSwitch | None
     meter: Meter
     measuring: Measuring
-    fingerprint: dict[str, Any]
+    proof: Proof
 
     @classmethod
     def assemble(
@@ -104,14 +106,22 @@ class CellTrainer(Trainer):
         trainer.add_callback(_WholeCheckpoints(trainer))
         return trainer
 
-    def prepare_resume(self, fingerprint: dict[str, Any]) -> Path | None:
-        """Find the newest whole checkpoint of this very cell; others are left-overs and go."""
-        self.fingerprint = fingerprint
+    def prepare_resume(self, asked: Proof) -> Path | None:
+        """Find the newest whole checkpoint of this very cell, by this very code.
+
+        Left-overs of other settings or inputs go. One of other code may have cost days: it is set
+        aside, and `owlore accept` brings it back.
+
+        Args:
+            asked: what the finished training will prove.
+        """
+        self.proof = asked
         found = sharding.of_first(self._newest_whole_checkpoint)
         if found is None:
             return None
         newest = Path(found)
         state = read_json(newest / STATE_FILE)
+        self.proof = Proof.model_validate(state["proof"])
         self.meter = Meter(**state["meter"])
         if self.switch is not None:
             self.switch.load_state_dict(state["switch"])
@@ -123,8 +133,15 @@ class CellTrainer(Trainer):
         whole = []
         for checkpoint in folder.glob("checkpoint-*"):
             marker = checkpoint / STATE_FILE
-            if marker.exists() and read_json(marker)["fingerprint"] == self.fingerprint:
+            why = _not_ours(marker, self.proof)
+            if not why:
                 whole.append(checkpoint)
+            elif why.startswith(CODE_CHANGED):
+                aside = folder.with_name(ASIDE) / checkpoint.name
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                checkpoint.rename(aside)
+                line(f"finetune: {aside}: {why}; `owlore accept` resumes from it")
             else:
                 shutil.rmtree(checkpoint)
         if not whole:
@@ -287,11 +304,19 @@ class _WholeCheckpoints(TrainerCallback):
             write_json(
                 folder / STATE_FILE,
                 {
-                    "fingerprint": trainer.fingerprint,
+                    "proof": trainer.proof.model_dump(mode="json"),
                     "meter": {**vars(trainer.meter), "bytes": bytes_now},
                     "switch": trainer.switch.state_dict() if trainer.switch else None,
                 },
             )
+
+
+def _not_ours(marker: Path, asked: Proof) -> str:
+    """Say why a checkpoint is not one of this training; empty if it is."""
+    if not marker.exists():
+        return "torn: it was not written to its end"
+    before = read_json(marker).get("proof")
+    return misfit(Proof.model_validate(before) if before else None, asked)
 
 
 def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:

@@ -10,8 +10,9 @@ model is sharded (`owlore.train.sharding`); a checkpoint resumes on any number o
 
 import os
 import shutil
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,15 +22,18 @@ from owlore.core import provenance, ranks
 from owlore.core.errors import BadInput
 from owlore.core.files import (
     canonical_json,
-    read_json,
     read_jsonl,
     require_free_space,
     sha256_file,
     sha256_text,
-    write_json,
     write_jsonl,
+    write_receipt,
 )
 from owlore.data import examples as data
+from owlore.records import proof
+from owlore.records.base import Proof
+from owlore.records.finetune import FinetuneJob, FinetuneRecord, names_of
+from owlore.records.outliers import LayerScores
 from owlore.sources import models
 from owlore.study.fit import check_method
 from owlore.study.method import Method
@@ -38,157 +42,144 @@ from owlore.train.loop import CellTrainer
 from owlore.train.methods import trainable_model
 
 
-def finetune(
-    model_dir: Path,
-    train_file: Path,
-    method: Method,
+@dataclass(frozen=True)
+class Inputs:
+    """What a training reads: the base model's folder, rows, and where it draws by them, scores."""
+
+    model: Path
+    data: Path
+    outliers: Path | None = None
+
+
+def run(
+    job: FinetuneJob,
+    inputs: Inputs,
     output: Path,
-    *,
-    seed: int,
-    outliers: Path | None,
     device: str = "cpu",
-    cell: dict[str, Any] | None = None,
-) -> None:
+    checkpoint_steps: int | None = None,
+) -> FinetuneRecord | None:
     """Train one cell and write model/, history.jsonl and, last, finetune.json into `output`.
 
     Args:
-        model_dir: checkpoint folder of the base model.
-        train_file: JSONL of training rows.
-        method: the method with all defaults filled in.
+        job: the method with all defaults filled in, and the seed: of the layer draw, the data order
+            after the first epoch, and dropout.
+        inputs: see `Inputs`.
         output: the cell's folder.
-        seed: of the layer draw, the data order after the first epoch, and dropout.
-        outliers: outlier scores of this model, where the method samples by them.
         device: cpu or cuda.
-        cell: names (track, model, method, seed) to record.
+        checkpoint_steps: between two checkpoints; it decides no result. None: the method's.
+
+    Returns:
+        What was written; None on ranks other than the first.
 
     Raises:
         BadInput: method, data and model do not fit each other.
         TrainingStopped: the loss or a gradient is not finite, or another rank has died.
     """
-    started, device = provenance.now(), _checked_device(device)
+    what = f"finetune {job.cell.path}" if job.cell is not None else "finetune"
+    scores = _outlier_ratios(job.method, inputs)
+    if not inputs.data.is_file():
+        raise BadInput(f"{inputs.data}: no such file")
+    read = {"base": models.recorded_sha256(inputs.model), "data": sha256_file(inputs.data)}
+    if scores is not None:  # not their file: it also says when and how fast they were made
+        read["outliers"] = sha256_text(canonical_json(scores))
+    asked = proof.of(job, __name__, read)
+    described = output / "finetune.json"
+    # Every rank looks for itself: nothing is written before all have met.
+    record = proof.kept(FinetuneRecord, described, asked, what)
+    if record is None or not _is_whole(record):
+        record = _trained(job, inputs, output, device, scores, checkpoint_steps, asked)
+        if record is None:
+            return None
+        made = {"history.jsonl": sha256_file(output / "history.jsonl")}
+        accepted = record.proof.accepted if record.proof is not None else None
+        rests_on = asked.model_copy(update={"made": made, "accepted": accepted})
+        record = record.model_copy(update={"proof": rests_on})
+        record.save(described)
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    if ranks.is_first():
+        write_receipt(output / "weights.sha256", record.weights_sha256)
+    return record
+
+
+def _is_whole(record: FinetuneRecord) -> bool:
+    """Whether the weights are still there, and still the ones."""
+    folder = Path(record.model_dir)
+    there = any(folder.glob("*.safetensors"))
+    return there and models.weights_sha256(folder) == record.weights_sha256
+
+
+def _trained(
+    job: FinetuneJob,
+    inputs: Inputs,
+    output: Path,
+    device: str,
+    scores: list[float] | None,
+    checkpoint_steps: int | None,
+    asked: Proof,
+) -> FinetuneRecord | None:
+    started, clock = provenance.now(), time.monotonic()
+    method, model_dir, device = job.method, inputs.model, _checked_device(device)
+    if checkpoint_steps is not None:
+        method = method.model_copy(update={"checkpoint_steps": checkpoint_steps})
     config = models.read_config(model_dir)
     check_method(models.shape(config), method, "method")
     sharding.check(method)
     tokenizer = models.load_tokenizer(model_dir)
-    examples = data.tokenise(read_jsonl(train_file), tokenizer, method.max_length, method.too_long)
+    rows = read_jsonl(inputs.data)
+    examples = data.tokenise(rows, tokenizer, method.max_length, method.too_long)
     largest = max(max(example.input_ids) for example in examples)
     if largest >= config.get_text_config().vocab_size:
         raise BadInput(f"data: token {largest} is outside the model's vocabulary")
-    scores = _outlier_ratios(method, outliers, model_dir)
-    fingerprint = {
-        "base": models.recorded_sha256(model_dir),
-        "data": sha256_file(train_file),
-        # The scores, not their file: it also says when and how fast they were made.
-        "outliers": sha256_text(canonical_json(scores)) if scores is not None else None,
-        "method": method.model_dump(mode="json", exclude={"overrides", "checkpoint_steps"}),
-        "seed": seed,
-    }
     size = sum(file.stat().st_size for file in model_dir.glob("*.safetensors"))
     require_free_space(output, size * (8 if method.trainable == "all" else 4))
 
     with sharding.together(device):
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         model = trainable_model(models.load(model_dir, method.dtype), method)
         trainer = CellTrainer.assemble(
-            model, tokenizer, examples, method, seed, scores, output / "checkpoints", device
+            model, tokenizer, examples, method, job.seed, scores, output / "checkpoints", device
         )
-        resume_from = trainer.prepare_resume(fingerprint)
-        torch.manual_seed(seed)
+        resume_from = trainer.prepare_resume(asked)
+        torch.manual_seed(job.seed)
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         result = trainer.results()
         weights = sharding.whole_weights(model) if ranks.count() > 1 else None
     if not ranks.is_first():
-        return
+        return None
     _save(model, tokenizer, output / "model", weights)
     write_jsonl(output / "history.jsonl", trainer.history())
-    write_json(
-        output / "finetune.json",
-        {
-            **(cell or {"seed": seed}),
-            "status": "done",
-            "model_dir": str(output / "model"),
-            "adapter": method.trainable == "lora",
-            "weights_sha256": models.weights_sha256(output / "model"),
-            "base_sha256": fingerprint["base"],
-            "data_sha256": fingerprint["data"],
-            "outliers_sha256": fingerprint["outliers"],
-            "examples": len(examples),
-            **result,
-            "checkpoint_bytes": sum(
-                file.stat().st_size for file in (output / "model").glob("*.safetensors")
-            ),
-            "resumed_from_step": int(resume_from.name.split("-")[1]) if resume_from else None,
-            "config": method.model_dump(mode="json", exclude={"overrides"}),
-            "started": started,
-            "ended": provenance.now(),
-            "versions": provenance.versions(),
-            "git": provenance.git_state(),
-            "threads": torch.get_num_threads(),
-            "device": device,
-        },
-    )
-    shutil.rmtree(output / "checkpoints", ignore_errors=True)
-
-
-def describe_base(model_dir: Path, output: Path, cell: dict[str, Any]) -> None:
-    """Write the base model's finetune.json: nothing is trained, the weights are the base's."""
-    base = read_json(model_dir / "model.json")
-    write_jsonl(output / "history.jsonl", [])
-    write_json(
-        output / "finetune.json",
-        {
-            **cell,
-            "status": "done",
-            "model_dir": str(model_dir),
-            "adapter": False,
-            "weights_sha256": base["weights_sha256"],
-            "base_sha256": base["weights_sha256"],
-            "data_sha256": None,
-            "outliers_sha256": None,
-            "seconds": 0.0,
-            "ranks": 1,
-            "tokens": 0,
-            "tokens_per_second": None,
-            "examples": 0,
-            "steps": 0,
-            "first_loss": None,
-            "final_loss": None,
-            "trainable_parameters": 0,
-            "total_parameters": base["parameters"],
-            "memory_bytes": {"weights": base["bytes"], "gradients": 0, "optimizer": 0},
-            "peak_bytes": None,
-            "optimizer_bytes": 0,
-            "decoder_optimizer_bytes": 0,
-            "checkpoint_bytes": base["bytes"],
-            "layer_activations": None,
-            "switches": 0,
-            "projector_refreshes": 0,
-            "projector_seconds": 0.0,
-            "resumed_from_step": None,
-            "config": {"trainable": "none"},
-            "started": provenance.now(),
-            "ended": provenance.now(),
-            "versions": provenance.versions(),
-            "git": provenance.git_state(),
-            "threads": torch.get_num_threads(),
-            "device": "cpu",
-        },
+    return FinetuneRecord(
+        **names_of(job),
+        model_dir=str(output / "model"),
+        adapter=method.trainable == "lora",
+        weights_sha256=models.weights_sha256(output / "model"),
+        base_sha256=asked.read["base"],
+        data_sha256=asked.read["data"],
+        outliers_sha256=asked.read.get("outliers"),
+        checkpoint_bytes=sum(
+            file.stat().st_size for file in (output / "model").glob("*.safetensors")
+        ),
+        resumed_from_step=int(resume_from.name.split("-")[1]) if resume_from else None,
+        config=method.model_dump(mode="json", exclude={"overrides"}),
+        threads=torch.get_num_threads(),
+        device=device,
+        proof=trainer.proof,
+        **provenance.stamp(started, clock) | result,  # the steps' own seconds
     )
 
 
-def _outlier_ratios(method: Method, outliers: Path | None, model_dir: Path) -> list[float] | None:
+def _outlier_ratios(method: Method, inputs: Inputs) -> list[float] | None:
     if not method.needs_outliers:
         return None
-    if outliers is None:
+    if inputs.outliers is None:
         raise BadInput(f"--outliers: sampling: {method.sampling} needs a file of outlier scores")
-    scores = read_json(outliers)
     try:
-        ratios = [float(layer["outlier_ratio"]) for layer in scores["layers"]]
-    except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{outliers}: not a file of outlier scores") from None
-    layers = models.read_config(model_dir).get_text_config().num_hidden_layers
+        ratios = LayerScores.load(inputs.outliers).ratios
+    except BadInput as error:
+        raise BadInput(f"{error}: not a file of outlier scores") from None
+    layers = models.read_config(inputs.model).get_text_config().num_hidden_layers
     if len(ratios) != layers:
-        raise BadInput(f"{outliers}: {len(ratios)} layers, the model has {layers}")
+        raise BadInput(f"{inputs.outliers}: {len(ratios)} layers, the model has {layers}")
     return ratios
 
 

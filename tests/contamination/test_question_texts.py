@@ -12,7 +12,6 @@ from support.small_models import save_tiny
 from owlore.contamination.question_texts import QuestionText, _text, of_benchmark, of_mtbench
 from owlore.contamination.stage import Training, overlap
 from owlore.core.files import write_jsonl
-from owlore.study.config import MTBench
 
 
 # How a question lies in a task's data, by lm-eval's folder of the task. The fields hold the parts
@@ -157,7 +156,7 @@ def test_doc_ids_are_those_of_the_samples(tmp_path: Path) -> None:
     left_out = next(number for number in range(24) if number not in scored)
     planted = [found["wordnet_category"][number].forms[0][0] for number in (scored[2], left_out)]
     checked = overlap(Training(planted), found["wordnet_category"])
-    assert (checked["n"], checked["exact"], checked["doc_ids"]) == (7, 1, [scored[2]])
+    assert (checked.n, checked.exact, checked.doc_ids) == (7, 1, [scored[2]])
 
 
 def test_a_groups_questions_are_numbered_through(
@@ -192,7 +191,6 @@ def test_mtbench_questions_by_their_id(tmp_path: Path) -> None:
             for i in range(6)
         ],
     )
-    judge = {"provider": "transformers", "model": "base"}
-    asked = of_mtbench(MTBench(questions=6, judge=judge), tmp_path)["mtbench"]
+    asked = of_mtbench(6, 0, tmp_path)["mtbench"]
     row = f"{text('first 2')}\nMy answer.\nNow make it shorter."
     assert flags([row, "Now make it shorter."], *asked) == (1, 0, [83])

@@ -58,10 +58,8 @@ def test_words_that_many_questions_share_are_theirs() -> None:
     many = [*few, question(f"{shared} {text('one more')}", doc_id=COMMON)]
     assert flags(row, *many) == (0, 0, [])
     left_out = [*few[:2], *(one._replace(scored=False) for one in many[2:])]
-    assert overlap(Training(row), left_out)["flagged"] == 0
-    assert overlap(Training([few[1].forms[0][0]]), left_out)["doc_ids"] == [
-        1
-    ]  # a whole copy is one
+    assert overlap(Training(row), left_out).flagged == 0
+    assert overlap(Training([few[1].forms[0][0]]), left_out).doc_ids == [1]  # a whole copy is one
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_no_words_no_rows() -> None:
     assert flags([], question(text("q", 20))) == (0, 0, [])
     assert flags(["a row", ""], question("+ ?", "")) == (0, 0, [])
     assert len(Training(["A row.", "a row", "another"])) == 2
-    assert overlap(Training(["a row"]), [])["share"] == 0.0
+    assert overlap(Training(["a row"]), []).share == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -154,7 +152,8 @@ def test_the_command_takes_all_seeds_together(inputs: list[str], capsys) -> None
         "in part\n"
     )
     written = read_json(Path("out/mini.json"))
-    assert set(written) == {"track", "training_rows", "training_sha256", "benchmarks", "versions"}
+    keys = {"track", "training_rows", "training_sha256", "benchmarks", "versions", "proof"}
+    assert set(written) == keys
     assert (written["track"], written["training_rows"]) == ("mini", 3)  # "a b" is there twice
     assert set(written["training_sha256"]) == {"seed0", "seed3"}
     counts = written["benchmarks"]["commonsense"]["wordnet_antonym"]

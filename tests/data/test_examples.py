@@ -10,6 +10,7 @@ from owlore.core.errors import BadInput
 from owlore.data import examples as data
 from owlore.data.mixture import training_rows
 from owlore.mtbench.answer import encode
+from owlore.records.data import DataJob
 from owlore.study.config import check_study
 
 ROWS = [
@@ -43,23 +44,23 @@ def pool(tmp_path):
 
 def test_draws_are_seeded_and_without_repeats(pool, tmp_path):
     chosen = study(file=pool, pool=8)
-    rows = training_rows(chosen, "t", 0, tmp_path)
+    rows = training_rows(DataJob.of(chosen, "t", 0), tmp_path)
     assert len({row["prompt"] for row in rows}) == 8
-    assert rows == training_rows(chosen, "t", 0, tmp_path)
-    assert rows != training_rows(chosen, "t", 1, tmp_path)
+    assert rows == training_rows(DataJob.of(chosen, "t", 0), tmp_path)
+    assert rows != training_rows(DataJob.of(chosen, "t", 1), tmp_path)
 
 
 def test_a_pool_that_is_too_small_or_missing_is_named(pool, tmp_path):
     with pytest.raises(BadInput, match=r"tracks\.t\.train\.pool: 21: the pool has 20 rows"):
-        training_rows(study(file=pool, pool=21), "t", 0, tmp_path)
+        training_rows(DataJob.of(study(file=pool, pool=21), "t", 0), tmp_path)
     with pytest.raises(BadInput, match=r"tracks\.t\.train\.other: no such pool"):
-        training_rows(study(file=pool, other=1), "t", 0, tmp_path)
+        training_rows(DataJob.of(study(file=pool, other=1), "t", 0), tmp_path)
 
 
 def test_embedded_questions_become_prompt_and_answer(tmp_path):
     file = tmp_path / "pool.jsonl"
     file.write_text('{"question": "wet?", "choices": ["sand", "water"], "answer": 1}\n')
-    (row,) = training_rows(study(file=str(file), pool=1), "t", 0, tmp_path)
+    (row,) = training_rows(DataJob.of(study(file=str(file), pool=1), "t", 0), tmp_path)
     assert row == {"prompt": "Question: wet?\nAnswer:", "completion": " water", "source": "pool"}
 
 

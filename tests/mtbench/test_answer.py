@@ -16,6 +16,8 @@ from owlore.core.files import read_jsonl, write_jsonl
 from owlore.mtbench import answer as mtbench
 from owlore.mtbench import decoding
 from owlore.mtbench import protocol as fastchat
+from owlore.records.mtbench import AnswerJob
+from owlore.sources.models import Weights
 from owlore.study.config import MTBench
 
 CATEGORIES = (
@@ -41,11 +43,23 @@ def question_file(folder: Path, per_category: int = 2) -> Path:
     return folder / "question.jsonl"
 
 
+def answered(
+    folder: Path,
+    name: str,
+    questions: Path,
+    output: Path,
+    adapter: Path | None = None,
+    **values: Any,
+) -> None:
+    weights = Weights(folder / "model", adapter, f"weights of {adapter}")
+    mtbench.run(AnswerJob.of_settings(spec(**values), name), weights, questions, output)
+
+
 def answers(folder: Path, name: str, **values: Any) -> list[list[str]]:
     """Answer with the tiny model in `folder`/model; return the two turns of each question."""
     output = folder / "answers" / f"{name}.jsonl"
     questions = folder / "question.jsonl"
-    mtbench.answer(folder / "model", None, questions, output, spec=spec(**values), model_id=name)
+    answered(folder, name, questions, output, **values)
     return [row["choices"][0]["turns"] for row in read_jsonl(output)]
 
 
@@ -230,25 +244,12 @@ def test_an_adapter_changes_the_answers(folder: Path) -> None:
                 parameter.fill_(0.2)
     wrapped.save_pretrained(folder / "adapter")
     output = folder / "adapted.jsonl"
-    mtbench.answer(
-        folder / "model",
-        folder / "adapter",
-        folder / "question.jsonl",
-        output,
-        spec=spec(),
-        model_id="lora",
-    )
+    questions = folder / "question.jsonl"
+    answered(folder, "lora", questions, output, folder / "adapter")
     adapted = [row["choices"][0]["turns"] for row in read_jsonl(output)]
     assert adapted != answers(folder, "plain")
     with pytest.raises(BadInput, match=r"no adapter_model\.safetensors"):
-        mtbench.answer(
-            folder / "model",
-            folder / "nowhere",
-            folder / "question.jsonl",
-            output,
-            spec=spec(),
-            model_id="lora",
-        )
+        answered(folder, "lora", questions, output, folder / "nowhere")
 
 
 def test_second_turn_sees_the_first_answer() -> None:
@@ -310,17 +311,15 @@ def test_long_prompts_lose_their_beginning_and_are_counted(tmp_path: Path) -> No
 def test_subset_is_spread_over_the_categories(tmp_path: Path) -> None:
     path = question_file(tmp_path, per_category=10)
     everything = read_jsonl(path)
-    chosen = {
-        number: mtbench.read_questions(path, spec(questions=number)) for number in (5, 8, 20, 80)
-    }
+    chosen = {number: mtbench.read_questions(path, number, 0) for number in (5, 8, 20, 80)}
     assert Counter(row["category"] for row in chosen[8]) == dict.fromkeys(CATEGORIES, 1)
     assert set(Counter(row["category"] for row in chosen[20]).values()) == {2, 3}
     assert chosen[80] == everything
     for smaller, larger in ((5, 8), (8, 20)):
         assert all(row in chosen[larger] for row in chosen[smaller])
     assert chosen[20] == [row for row in everything if row in chosen[20]]  # the file's order
-    assert chosen[8] == mtbench.read_questions(path, spec(questions=8))
-    assert chosen[8] != mtbench.read_questions(path, spec(questions=8, seed=1))
+    assert chosen[8] == mtbench.read_questions(path, 8, 0)
+    assert chosen[8] != mtbench.read_questions(path, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -335,4 +334,4 @@ def test_subset_is_spread_over_the_categories(tmp_path: Path) -> None:
 def test_bad_questions_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     (tmp_path / "question.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(BadInput, match=message):
-        mtbench.read_questions(tmp_path / "question.jsonl", spec())
+        mtbench.read_questions(tmp_path / "question.jsonl", 8, 0)

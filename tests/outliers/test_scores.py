@@ -9,14 +9,15 @@ from support.small_models import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenize
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from owlore.core.errors import BadInput
-from owlore.outliers import calibration
+from owlore.outliers import calibration, stage
 from owlore.outliers import scores as outliers
-from owlore.outliers import stage as score_layers
 from owlore.outliers.calibration import input_square_sums, offloaded
 from owlore.outliers.scores import score_layer
 from owlore.outliers.spectra import heavy_tail_exponent
 from owlore.outliers.stage import layer_weights_of
+from owlore.records.outliers import OutliersJob
 from owlore.sources.models import decoder_layers, linear_modules
+from owlore.study.config import Calibration
 
 
 def small(config_class, model_class):
@@ -177,8 +178,9 @@ def test_the_file_holds_what_the_workflow_counts_on(tmp_path):
     save_tiny(tmp_path / "model")
     text = tmp_path / "text.jsonl"
     text.write_text("\n".join(json.dumps({"text": f"the water in a well {i}"}) for i in range(40)))
-    arguments = {"samples": 4, "seqlen": 16, "threshold": 3.0, "thresholds": [2, 5]}
-    score_layers.run(tmp_path / "model", text, tmp_path / "out.json", seed=0, **arguments)
+    cut = Calibration(samples=4, seqlen=16, threshold=3.0, thresholds=[2, 5])
+    job = OutliersJob(model="toy", calibration=cut)
+    stage.run(job, tmp_path / "model", text, tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
     ratios = [layer["outlier_ratio"] for layer in found["layers"]]
     assert [layer["index"] for layer in found["layers"]] == [0, 1, 2, 3]

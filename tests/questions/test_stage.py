@@ -18,11 +18,12 @@ from support.archives import (
 
 from owlore.core.errors import BadInput
 from owlore.core.files import read_json, read_jsonl, sha256_file
+from owlore.data.pools import require_files
 from owlore.data.training_formats import example_prompt
 from owlore.questions import stage as questions
 from owlore.questions.evals_data import context_of, mmlu, quartz, social_iqa
 from owlore.questions.splits import SPLITS
-from owlore.questions.stage import build
+from owlore.records.questions import QuestionsJob
 from owlore.study.config import check_study
 
 ARCHIVES = {"wn": "wordnet", "evals": "evals", "mt": "mtbench"}
@@ -48,6 +49,10 @@ def study_of(folder, files=None, seed=0, **left_out):
             "methods": {"base": {"trainable": "none"}},
         }
     )
+
+
+def build(study, archives, output):
+    questions.run(QuestionsJob.of(study), archives, output)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,11 @@ def test_the_folder_has_the_files_of_the_contract_and_a_true_manifest(built, arc
     expected |= {"quartz_mini_test.jsonl", "mmlu_mini_test.jsonl", "calibration.jsonl"}
     expected |= {"mtbench/question.jsonl", "mtbench/judge_prompts.jsonl"}
     expected |= {f"mtbench/reference_answer/gpt-4{date}.jsonl" for date in ("", "-0125-preview")}
-    assert contents(built).keys() == expected | {"questions.json", "WORDNET_LICENSE"}
+    assert contents(built).keys() == expected | {
+        "questions.json",
+        "questions.sha256",
+        "WORDNET_LICENSE",
+    }
     manifest = read_json(built / "questions.json")
     assert manifest["files"].keys() == expected
     for name, entry in manifest["files"].items():
@@ -120,6 +129,7 @@ def test_what_the_study_leaves_out_is_absent_and_removed_from_an_earlier_build(
     (tmp_path / "mine.txt").write_text("not ours")
     build(study_of(archives, wordnet=None, mtbench=None), archives, tmp_path)
     kept = {"mine.txt", "questions.json", "calibration.jsonl", "WORDNET_LICENSE"}
+    kept.add("questions.sha256")
     kept |= {f"social_iqa_mini_{split}.jsonl" for split in SPLITS}
     kept |= {"quartz_mini_test.jsonl", "mmlu_mini_test.jsonl"}
     assert contents(tmp_path).keys() == kept
@@ -131,7 +141,7 @@ def test_a_failed_build_leaves_no_manifest(archives, tmp_path, monkeypatch):
     build(study_of(archives), archives, tmp_path)
     monkeypatch.setattr(questions, "write_jsonl", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        build(study_of(archives), archives, tmp_path)
+        build(study_of(archives, seed=1), archives, tmp_path)
     assert not (tmp_path / "questions.json").exists()
 
 
@@ -150,7 +160,7 @@ def test_a_large_file_is_cut_between_clusters_and_the_manifest_says_so(
 def test_bad_input_is_named_before_anything_is_written(archives, tmp_path):
     output = tmp_path / "out"
     with pytest.raises(BadInput, match=r"questions\.files\.pool: .*absent\.jsonl: no such file"):
-        build(study_of(archives, files={"pool": "absent.jsonl"}), archives, output)
+        require_files(study_of(archives, files={"pool": "absent.jsonl"}).questions)
     with pytest.raises(BadInput, match=r"evals.*no such file"):
         build(study_of(archives), tmp_path, output)
     write_mtbench(tmp_path, questions=79)

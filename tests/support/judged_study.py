@@ -14,6 +14,7 @@ from support.small_models import save_tiny
 
 from owlore.core.files import read_json, read_jsonl, write_json, write_jsonl
 from owlore.mtbench import judge as judging
+from owlore.records.mtbench import JudgeJob
 from owlore.study.config import Judge, MTBench
 
 CATEGORIES = ("writing", "math", "stem", "coding")
@@ -63,18 +64,17 @@ def write_study(folder: Path, categories: Sequence[str] = CATEGORIES) -> Path:
 
 def judge(study: Path, judge: Judge = LOCAL, **values: Any) -> tuple[list[dict[str, Any]], Any]:
     """Judge the study's answers; return the judgments and the scores."""
-    judging.judge(
-        study / "question.jsonl",
-        study / "judge_prompts.jsonl",
-        study / "references",
-        study / "answers.jsonl",
-        study / "out" / "judgments.jsonl",
-        judge=judge,
-        spec=spec(**values),
+    inputs = judging.Inputs(
+        questions=study / "question.jsonl",
+        prompts=study / "judge_prompts.jsonl",
+        references=study / "references",
+        answers=study / "answers.jsonl",
         base_model=study / "tiny",
         weights_sha256="ab" * 32,
-        scores=study / "out" / "mtbench.json",
     )
+    job = JudgeJob.of_settings(spec(**values), judge)
+    out = study / "out"
+    judging.run(job, inputs, out / "judgments.jsonl", out / "mtbench.json", pace=judge)
     return read_jsonl(study / "out" / "judgments.jsonl"), read_json(study / "out" / "mtbench.json")
 
 

@@ -18,7 +18,7 @@ def question(body: str, gold: str = "gold", doc_id: int = 0) -> QuestionText:
 
 def flags(rows: list[str], *asked: QuestionText) -> tuple[int, int, list[int]]:
     found = overlap(Training(rows), asked)
-    assert found["n"] == len(asked)
-    assert found["flagged"] == len(found["doc_ids"])
-    assert found["share"] == found["flagged"] / found["n"]
-    return found["exact"], found["ngram13"], found["doc_ids"]
+    assert found.n == len(asked)
+    assert found.flagged == len(found.doc_ids)
+    assert found.share == found.flagged / found.n
+    return found.exact, found.ngram13, found.doc_ids

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from lm_eval.tasks import TaskManager
 
-from owlore.evaluate import lm_tasks
-from owlore.evaluate.stage import evaluate
+from owlore.evaluate import lm_tasks, stage
+from owlore.records.evaluation import EvaluationJob
+from owlore.sources.models import Weights
 from owlore.study.config import Benchmark
 
 WORDS = ["winter", "water", "owl", "lore", "answer", "thin", "there", "inner", "a", "ring", "hero"]
@@ -39,18 +40,13 @@ def benchmark(**values: Any) -> Benchmark:
 def run(
     folder: Path, model: Path, chosen: Benchmark, data: Path | None, **more: Any
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    adapter = more.pop("adapter", None)
+    weights = Weights(model, more.pop("adapter", None), SHA)
     output, samples = folder / "commonsense.json", folder / "samples"
-    evaluate(
-        model,
-        adapter,
-        chosen,
-        output,
-        folder / "samples",
-        data_dir=data,
-        weights_sha256=SHA,
-        **more,
-    )
+    if "dtype" in more:
+        chosen = chosen.model_copy(update={"dtype": more.pop("dtype")})
+    asked = {"engine": more.pop("engine")} if "engine" in more else {}
+    job = EvaluationJob(benchmark="commonsense", settings=chosen, **asked)
+    stage.run(job, weights, output, samples, data_dir=data, **more)
     return json.loads(output.read_text()), pd.read_parquet(samples / "commonsense.parquet")
 
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from support.cells import command, method, stopped_at_step, write_inputs
 
 from owlore.core.errors import BadInput
+from owlore.records.finetune import FinetuneJob
 from owlore.train import loop as training
-from owlore.train import sharding
-from owlore.train.stage import finetune
+from owlore.train import sharding, stage
 
 RUN = Path(__file__).parents[1] / "support" / "sharded_run.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -57,7 +57,8 @@ def environment() -> dict[str, str]:
 def on_one(inputs: Path, output: Path, chosen) -> dict:
     torch.set_num_threads(1)
     scores = inputs / "outliers.json" if chosen.needs_outliers else None
-    finetune(inputs / "model", inputs / "train.jsonl", chosen, output, seed=0, outliers=scores)
+    job = FinetuneJob(method=chosen, seed=0)
+    stage.run(job, stage.Inputs(inputs / "model", inputs / "train.jsonl", scores), output)
     return json.loads((output / "finetune.json").read_text())
 
 

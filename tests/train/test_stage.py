@@ -17,10 +17,10 @@ from support.small_models import save_tiny, tiny_llama
 
 from owlore.core.errors import BadInput, TrainingStopped
 from owlore.data import examples as data
+from owlore.records.finetune import FinetuneJob
 from owlore.study.method import Method
 from owlore.train import loop as training
-from owlore.train import meter
-from owlore.train.stage import finetune
+from owlore.train import meter, stage
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def inputs(tmp_path_factory):
 def train(inputs: Path, output: Path, chosen: Method, seed: int = 0) -> dict:
     torch.set_num_threads(1)
     scores = inputs / "outliers.json" if chosen.needs_outliers else None
-    finetune(inputs / "model", inputs / "train.jsonl", chosen, output, seed=seed, outliers=scores)
+    job = FinetuneJob(method=chosen, seed=seed)
+    stage.run(job, stage.Inputs(inputs / "model", inputs / "train.jsonl", scores), output)
     return json.loads((output / "finetune.json").read_text())
 
 

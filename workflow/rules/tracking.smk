@@ -20,7 +20,7 @@ rule tracking_init:
 rule track_cell:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
-        scores=cell_scores,
+        scores=lambda wildcards: scores([wildcards.cell], *BENCHMARKS, "mtbench"),
         init=f"{ROOT}/receipts/init.json",
     output:
         f"{ROOT}/receipts/{{cell}}.json",
@@ -31,7 +31,7 @@ rule track_cell:
         "../../envs/owlore.yaml"
     params:
         study=STUDY_FILE,
-        cell=cell_json,
+        cell=lambda wildcards: CELLS[wildcards.cell].model_dump_json(),
     shell:
         "python -m owlore track --study {params.study} --cell {params.cell:q} "
         "--output {output} 2> {log}"
