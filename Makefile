@@ -1,7 +1,7 @@
 # make reproduce   the embedded study, from nothing to tables, report and MLflow (2 cores, no GPU)
 # make test        the tests
 # make ui          the MLflow UI on localhost
-# make lint        ruff, mypy, snakefmt, snakemake --lint
+# make lint        ruff, mypy, import contracts, snakefmt, snakemake --lint
 # make benchmarks  speed, memory and coverage of intervals (an hour, 2 cores)
 
 PYTHON ?= python3
@@ -41,6 +41,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
 

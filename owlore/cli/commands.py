@@ -327,10 +327,3 @@ def schema(options: argparse.Namespace) -> None:
     from owlore.study.schema import text
 
     print(text())
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run Snakemake, clearing a stale lock and respecting a live run."""
-    from owlore.cli import launch
-
-    return launch.run(options.arguments)

@@ -19,9 +19,10 @@ PACKAGE = Path(launch.__file__).parents[2]
 RUN = """
 import sys
 from owlore.core.errors import OwloreError
+from owlore.cli.command_table import COMMANDS
 from owlore.cli.launch import run
 try:
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], COMMANDS))
 except OwloreError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -202,22 +203,26 @@ def test_signals_stop_the_run_and_leave_no_lock(
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("job", "refused"),
     [
-        ("/usr/bin/python3.11 -m snakemake --cores 2", ["snakemake", "--cores", "2"]),
-        ("/x/python /x/bin/snakemake -n", ["snakemake", "-n"]),
-        ("python -u -X dev -m owlore finetune", ["owlore", "finetune"]),
-        ("python -m owlore.cli.devices 1 finetune", ["owlore", "finetune"]),
-        ("/x/bin/owlore run", ["owlore", "run"]),
-        ("python -c pass snakemake", []),
-        ("vim workflow/Snakefile", ["vim", "workflow/Snakefile"]),
-        ("grep snakemake", ["grep", "snakemake"]),
-        ("python", []),
-        ("", []),
+        ("contamination --study s.yaml --track x --data x --output results/s/c.json", True),
+        ("memory --model x --output results/s/memory/x.json", True),
+        ("memory --model x --output elsewhere/x.json", False),
+        ("evaluate --tasks x --output results/another/x.json --samples x", False),
     ],
 )
-def test_command_lines_are_told_apart(line: str, expected: list[str]) -> None:
-    assert launch._command(line.split()) == expected
+def test_a_live_job_is_respected_if_it_writes_into_this_study(
+    tmp_path: Path, start: Start, job: str, refused: bool
+) -> None:
+    (tmp_path / "s.yaml").write_text("study: s\n")
+    live = start(sys.executable, "-m", "owlore", *job.split())
+    wait_for(tmp_path / "started")
+    code, _, errors = finish(
+        start(*WRAPPER, "--configfile", "s.yaml", "--cores", "1", "-n", "done")
+    )
+    assert live.poll() is None
+    assert code == (2 if refused else 0), errors
+    assert (f"pid {live.pid} (owlore {job.split()[0]})" in errors) == refused
 
 
 def test_farewell_names_what_is_there(tmp_path: Path) -> None:
