@@ -1,8 +1,16 @@
 """Simulated memory against arithmetic, against a real step's allocations, and its monotonicity."""
 
+import gc
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
+from typing import NamedTuple
+
 import pytest
 import torch
 from support.small_models import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
+from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import (
     AutoModelForCausalLM,
     LlamaForCausalLM,
@@ -18,7 +26,7 @@ from owlore.sources import models, shapes
 from owlore.study.method import Method
 from owlore.train import meter
 from owlore.train.loop import CellTrainer
-from owlore.train.memory import allocated_peak
+from owlore.train.memory import Recording, allocated_peak
 from owlore.train.methods import trainable_model
 
 GIB = 2**30
@@ -51,7 +59,74 @@ def in_bytes(split: dict[str, float], part: str) -> float:
     return split[f"{part}_gib"] * GIB
 
 
-def real_peak(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen: int) -> int:
+class Peaks(NamedTuple):
+    """The largest sums of bytes while a step ran: of tensors, and of all that was allocated."""
+
+    tensors: int
+    allocated: int
+
+
+def peaks(prepare: Callable[[], Callable[[], object]]) -> Peaks:
+    """Like `allocated_peak`, and beside it the peak of what tensors hold.
+
+    A kernel may take work space: how much follows from the CPU's instructions and the number of
+    threads (without native bfloat16, copies in float32). It is given back before the kernel ends
+    and never is a tensor, so the simulator, which knows no CPU, does not count it. Here it cancels
+    out because the sum is looked at between kernels only.
+    """
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step = prepare()
+        with record_function("the step"):
+            step()
+    events = profiler.profiler.kineto_results.events()
+    (start,) = (event.start_ns() for event in events if event.name() == "the step")
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    spans = [(e.start_ns(), e.start_ns() + e.duration_ns()) for e in events if is_kernel(e.name())]
+    between, end = [], 0
+    for first, last in sorted(spans):
+        if first >= end:  # else inside of another
+            between.append((first, last))
+            end = last
+    firsts = [first for first, _ in between]
+
+    def kernels_end(at: int) -> int:
+        first, last = between[max(0, bisect_right(firsts, at) - 1)]
+        return last if first <= at <= last else at
+
+    return Peaks(
+        highest([(kernels_end(at), change) for at, change in changes], start),
+        highest(changes, start),
+    )
+
+
+def highest(changes: list[tuple[int, int]], start: int) -> int:
+    """Return the largest sum of changes from a time on; those of one moment are one change."""
+    at_once: dict[int, int] = {}
+    for at, change in sorted(changes):
+        at_once[at] = at_once.get(at, 0) + change
+    before = sum(change for at, change in at_once.items() if at < start)
+    return max(accumulate((c for at, c in at_once.items() if at >= start), initial=before))
+
+
+@cache
+def is_kernel(event: str) -> bool:
+    """Return whether an event is an operator that is not written in terms of others."""
+    name = event.removeprefix("aten::")
+    if name == event or not hasattr(torch.ops.aten, name):
+        return False
+    overloads = [
+        event if overload == "default" else f"{event}.{overload}"
+        for overload in getattr(torch.ops.aten, name).overloads()
+    ]
+    return not any(
+        torch._C._dispatch_has_kernel_for_dispatch_key(overload, "CompositeImplicitAutograd")
+        for overload in overloads
+        if torch._C._dispatch_has_kernel(overload)
+    )
+
+
+def real_peaks(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen: int) -> Peaks:
     """Peak bytes of real steps."""
 
     def prepare():
@@ -65,7 +140,37 @@ def real_peak(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen
 
         return lambda: simulation.train(model, optimizer, batch, chosen)
 
-    return allocated_peak(prepare)
+    return peaks(prepare)
+
+
+def test_peaks_with_and_without_work_space_are_exact():
+    """Three tensors of 1 MiB; attention takes work space on every CPU, a sum takes none."""
+    size, mib = (1, 4, 1024, 64), 2**20
+
+    def adding():
+        one, other = torch.zeros(size), torch.zeros(size)
+        return lambda: [(one + other).sum(), one + other]
+
+    found = peaks(adding)
+    assert found == (3 * mib + 4, 3 * mib + 4)
+    assert allocated_peak(adding) == found.allocated
+
+    def attending():
+        query, key, value = (torch.zeros(size, requires_grad=True) for _ in range(3))
+        return lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value)
+
+    found, allocated = peaks(attending), allocated_peak(attending)
+    assert found.tensors == 4 * mib + 4 * 4 * 1024, "what comes in, what comes out, its log-sums"
+    assert allocated == found.allocated > found.tensors
+
+
+def test_a_recording_counts_what_was_there_and_what_is_made():
+    """Exact where kernels take no work space; of two views of one storage it counts one."""
+    there, recording = torch.zeros(2**18), Recording()
+    recording.start(lambda: [there, there.view(2, -1)])
+    made = there.neg()
+    del made
+    assert recording.stop() == 2 * 2**20
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,9 +178,9 @@ def real_peak(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen
 def test_the_peak_is_that_of_a_real_step(name, size):
     config = tiny().config
     simulated = simulation.simulate(config, method(name), *SIZES[size])
-    assert simulated["peak_gib"] * GIB == pytest.approx(
-        real_peak(config, method(name), *SIZES[size]), rel=0.005
-    )
+    real = real_peaks(config, method(name), *SIZES[size])
+    assert simulated["peak_gib"] * GIB == pytest.approx(real.tensors, rel=0.005)
+    assert real.allocated >= real.tensors
 
 
 @pytest.mark.parametrize(
@@ -96,11 +201,14 @@ def test_the_peak_is_that_of_a_real_step(name, size):
     ids=str,
 )
 def test_the_peak_is_that_of_a_real_step_with_every_switch(changes):
-    # With bfloat16 so large that the work space of the CPU's kernels (0.5 MB) matters little.
+    # Checkpointing keeps the random generator's state (5 KB a layer), which no simulation makes:
+    # with bfloat16 the step is so large that this matters little.
     size = (16, 256) if "precision" in changes else (4, 64)
     config, chosen = tiny().config, method("owlore", **changes)
     simulated = simulation.simulate(config, chosen, *size)["peak_gib"] * GIB
-    assert simulated == pytest.approx(real_peak(config, chosen, *size), rel=0.02)
+    real = real_peaks(config, chosen, *size)
+    assert simulated == pytest.approx(real.tensors, rel=0.01)
+    assert real.allocated >= real.tensors
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
@@ -108,7 +216,8 @@ def test_the_peak_is_that_of_a_real_step_with_every_switch(changes):
 def test_the_peak_is_that_of_a_whole_training(name, accumulation, tmp_path, monkeypatch):
     """The Trainer with real draws, switches and refreshes; it adds a little of its own.
 
-    `peak_bytes`, from chosen steps, is the same as the peak of a profile of everything.
+    `peak_bytes`, from chosen steps, is the same as the peak of a profile of everything: both count
+    what was allocated, the kernels' work space included, which the simulator leaves out.
     """
     save_tiny(tmp_path, tiny())
     changes = {"sampling": "uniform", "interval_steps": 2} if name in ("lisa", "owlore") else {}
@@ -129,19 +238,21 @@ def test_the_peak_is_that_of_a_whole_training(name, accumulation, tmp_path, monk
     trainer.train()
     recorded = trainer.results()["peak_bytes"]
     simulated = simulation.simulate(models.read_config(tmp_path), chosen, 4, 64)["peak_gib"] * GIB
-    assert recorded == pytest.approx(simulated, rel=0.05)
     with monkeypatch.context() as patch:
         patch.setattr(meter, "recorded_steps", lambda *_: set())  # profilers do not nest
-        whole = allocated_peak(lambda: prepare().train)
-    assert recorded == pytest.approx(whole, rel=0.01)
-    assert simulated == pytest.approx(whole, rel=0.01)
+        whole = peaks(lambda: prepare().train)
+    assert recorded == pytest.approx(whole.allocated, rel=0.01)
+    assert simulated == pytest.approx(whole.tensors, rel=0.01)
+    assert whole.allocated >= whole.tensors
 
 
 def test_the_peak_is_that_of_a_real_step_of_gpt2():
     """Other module names, transposed weights, learned positions."""
     config = tiny_gpt2(layers=3).config
     simulated = simulation.simulate(config, method("owlore"), 4, 64)["peak_gib"] * GIB
-    assert simulated == pytest.approx(real_peak(config, method("owlore"), 4, 64), rel=0.005)
+    assert simulated == pytest.approx(
+        real_peaks(config, method("owlore"), 4, 64).tensors, rel=0.005
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -89,6 +89,26 @@ def assert_same_losses(one: Path, many: Path) -> None:
     assert [row["active_layers"] for row in found] == [row["active_layers"] for row in expected]
 
 
+def assert_same_weights(one: Path, many: Path) -> None:
+    """Nearly all entries agree tightly, and none differs by more than Adam can have moved it.
+
+    Ranks add up a gradient in another order. Adam divides by the gradient's own size, so where the
+    exact gradient is zero and rounding alone is left, the order decides even on the sign: on which
+    entries that falls, and how often, follows from the CPU's kernels. A step moves an entry by
+    about the learning rate at most, so two runs end within twice the sum of the rates.
+    """
+    expected, found = trained_weights(one), trained_weights(many)
+    assert expected.keys() == found.keys()
+    bound = 2 * sum(row["learning_rate"] for row in history(one))
+    off = entries = 0
+    for key, weight in expected.items():
+        torch.testing.assert_close(found[key], weight, atol=bound, rtol=0)
+        loose = (found[key] - weight).abs() > 1e-4 + 1e-4 * weight.abs()
+        off, entries = off + int(loose.sum()), entries + weight.numel()
+    # One entry in a thousand: a shard or a layer that trained otherwise is far more.
+    assert off <= entries / 1000, f"{off} of {entries} entries differ"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_several_ranks_train_as_one_process(case, inputs, tmp_path):
     ranks, name, changes = CASES[case]
@@ -101,10 +121,7 @@ def test_several_ranks_train_as_one_process(case, inputs, tmp_path):
     same = ("tokens", "examples", "steps", "layer_activations", "switches", "trainable_parameters")
     for key in (*same, "total_parameters", "projector_refreshes"):
         assert many[key] == one[key], key
-    weights = [trained_weights(tmp_path / run) for run in ("one", "many")]
-    assert weights[0].keys() == weights[1].keys()
-    for key, weight in weights[0].items():
-        torch.testing.assert_close(weights[1][key], weight, atol=1e-4, rtol=1e-4)
+    assert_same_weights(tmp_path / "one", tmp_path / "many")
 
     own = [json.loads((tmp_path / f"many/rank{rank}.json").read_text()) for rank in range(ranks)]
     assert all(each["dtensors"] for each in own)
