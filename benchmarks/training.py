@@ -132,7 +132,7 @@ def compare_step(table: Table, model: Path, length: int) -> None:
         f"OwLore step, 4x{length} tokens all labelled, checkpointing",
         f"{spent['ours'] / 20:.2f} s", f"{spent['theirs'] / 20:.2f} s", f"{ratio:.2f}x", "<= 0.8x",
     )  # fmt: skip
-    share = ours.optimizer.projector_seconds / spent["ours"]
+    share = ours.optimizer.take_statistics().projector_seconds / spent["ours"]
     table.add("projector refresh, share of that time", f"{100 * share:.1f} %", "", "", "<= 2 %")
 
 

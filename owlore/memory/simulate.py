@@ -22,8 +22,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from owlore.core.errors import BadInput
 from owlore.data import examples as data
-from owlore.optim import moments
-from owlore.optim.lowrank import LowRankAdamW
+from owlore.optim.protocol import OwloreOptimizer
 from owlore.sources import models
 from owlore.study.fit import check_method
 from owlore.study.method import Method
@@ -53,9 +52,9 @@ def simulate(
         BadInput: the method trains nothing, or method and sizes do not fit the model.
     """
     _check(config, method, seqlen)
-    if method.rounding == "lean":
-        moments.prepare()  # its tables cannot be computed by fake tensors
     model = meta_model(config, method)
+    # What an optimizer computes once, such as the tables of 8-bit moments, fake tensors cannot.
+    build_optimizer(model, method)
     batch = full_batch(method, micro_batch, seqlen)
     with FakeTensorMode(allow_non_fake_inputs=True):
         materialise(model)
@@ -69,7 +68,7 @@ def simulate(
     return _split(tracker, optimizer)
 
 
-def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRankAdamW:
+def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> OwloreOptimizer:
     """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
     optimizer = build_optimizer(model, method)
     asleep = _sleeping_layers(model, method)
@@ -88,7 +87,7 @@ def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> LowRank
 
 def train(
     model: PreTrainedModel,
-    optimizer: LowRankAdamW,
+    optimizer: OwloreOptimizer,
     batch: dict[str, Tensor],
     method: Method,
     before: Callable[[], None] = lambda: None,
@@ -115,18 +114,18 @@ class Tracker(MemTracker):
     finite. With a full batch and finite gradients: yes, all, yes.
     """
 
-    def track_gradients_of(self, model: nn.Module, optimizer: LowRankAdamW) -> None:
-        """Count gradients, or the projections that the optimizer's hooks leave of them, as such.
+    def track_gradients_of(self, model: nn.Module, optimizer: OwloreOptimizer) -> None:
+        """Count gradients, or what the optimizer's hooks leave of them until the step, as such.
 
-        A new basis counts as the optimizer's.
+        State that the hooks make counts as the optimizer's.
         """
 
         def track(parameter: Tensor) -> None:
-            kept = optimizer.projections().get(parameter, parameter.grad)
+            kept = optimizer.pending_gradients().get(parameter, parameter.grad)
             assert kept is not None
             self._update_and_maybe_create_winfos(kept, _MemRefType.GRAD)
-            if (basis := optimizer.state[parameter].get("basis")) is not None:  # perhaps a new one
-                self._update_and_maybe_create_winfos(basis, _MemRefType.OPT)
+            for made in optimizer.made_in_backward(parameter):
+                self._update_and_maybe_create_winfos(made, _MemRefType.OPT)
 
         for parameter in model.parameters():
             if parameter.requires_grad:  # after the optimizer's own hook
@@ -236,7 +235,7 @@ def _sleeping_layers(model: PreTrainedModel, method: Method) -> list[nn.Module]:
     return layers[first : first + sleeping]
 
 
-def _split(tracker: Tracker, optimizer: LowRankAdamW) -> dict[str, float]:
+def _split(tracker: Tracker, optimizer: OwloreOptimizer) -> dict[str, float]:
     """Return the tracker's peak by kind, in GiB."""
     (snapshot,) = tracker.get_tracker_snapshot("peak").values()
     parts = {

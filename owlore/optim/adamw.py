@@ -1,8 +1,9 @@
 """AdamW by torch's kernel, and what becomes of an update that a bfloat16 weight cannot hold.
 
-Imports only torch, `moments.py` and `rounding.py`. A bfloat16 weight keeps 8 bits, so that most
-updates are lost where they are added in bfloat16; `rounding` says how they are not. Weight decay is
-decoupled. All state is plain tensors and numbers, so a checkpoint loads with `weights_only=True`.
+Imports only torch, `protocol.py`, `moments.py` and `rounding.py`. A bfloat16 weight keeps 8 bits,
+so that most updates are lost where they are added in bfloat16; `rounding` says how they are not.
+Weight decay is decoupled. All state is plain tensors and numbers, so a checkpoint loads with
+`weights_only=True`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,13 +14,14 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from owlore.optim import moments
+from owlore.optim.protocol import OwloreOptimizer
 from owlore.optim.rounding import round_stochastically
 
 ROUNDINGS = ("nearest", "stochastic", "master", "lean")
 CHUNK = 1 << 22  # entries of a bfloat16 weight that are float32 at one time
 
 
-class RoundedAdamW(torch.optim.Optimizer):
+class RoundedAdamW(OwloreOptimizer):
     """AdamW whose updates of bfloat16 weights are rounded as asked for."""
 
     def __init__(
@@ -83,11 +85,7 @@ class RoundedAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient; a closure is run first, with gradients.
-
-        Raises:
-            FloatingPointError: where a kind of optimizer looks at gradients, one is not finite.
-        """
+        """Update every parameter that has a gradient; see the contract."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -102,16 +100,15 @@ class RoundedAdamW(torch.optim.Optimizer):
     def clip_grad_norm(self, max_norm: float) -> Tensor:
         """Scale this step's gradients so that their norm is at most `max_norm`; return the norm.
 
-        The norm is taken over all gradients together, after all micro-batches.
-
         Raises:
             FloatingPointError: a gradient is not finite; its parameter is named.
         """
         self._prepare()
+        pending = self.pending_gradients()
         gradients = {
             parameter: self._here(gradient)
             for parameter in self._number
-            if (gradient := self._gradient(parameter)) is not None
+            if (gradient := pending.get(parameter, parameter.grad)) is not None
         }
         found = list(gradients.values())
         norm = self._norm_everywhere(torch.nn.utils.get_total_norm(found).float())
@@ -124,31 +121,8 @@ class RoundedAdamW(torch.optim.Optimizer):
             torch._foreach_mul_(found, max_norm / (norm + 1e-6))
         return norm
 
-    def state_bytes(self, parameters: Iterable[Tensor] | None = None) -> int:
-        """Return the bytes of all state tensors (of the given parameters only)."""
-        chosen = self.state if parameters is None else parameters
-        return sum(
-            value.numel() * value.element_size()
-            for parameter in chosen
-            for value in self.state.get(parameter, {}).values()
-            if torch.is_tensor(value)
-        )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state in the dtype it had; torch alone would cast it to the parameter's."""
-        super().load_state_dict(state_dict)
-        saved_numbers = [n for group in state_dict["param_groups"] for n in group["params"]]
-        for number, parameter in zip(saved_numbers, self._number, strict=True):
-            for key, value in state_dict["state"].get(number, {}).items():
-                if torch.is_tensor(value):
-                    self.state[parameter][key] = value.to(parameter.device, copy=True)
-
     def _prepare(self) -> None:
         """Make ready what clipping and a step use; gradients are."""
-
-    def _gradient(self, parameter: Tensor) -> Tensor | None:
-        """Return what clipping and a step use of a parameter."""
-        return parameter.grad
 
     def _group_step(self, group: dict[str, Any]) -> None:
         trained = [p for p in group["params"] if p.grad is not None]
@@ -207,9 +181,10 @@ class RoundedAdamW(torch.optim.Optimizer):
         return weight if self._rounding == "master" else round_stochastically(weight, generator)
 
     def _rounding_generator(self, parameter: Tensor) -> torch.Generator:
-        # Every step of every parameter has its own generator: resuming needs no state.
+        # Every step of every parameter has its own generator, seeded by its number and the step:
+        # resuming needs no random state, and which other layers were awake changes no bit here.
         steps = self.param_groups[self._group_index[parameter]]["steps"]
-        return self._generator_for(parameter, 2 * steps + 1)
+        return self._generator_for(parameter, 2 * steps + 1)  # even occasions are projectors'
 
     def _generator_for(self, parameter: Tensor, occasion: int) -> torch.Generator:
         number = self._number[parameter]
@@ -220,7 +195,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         what = f"{self._name[parameter]} {tuple(parameter.shape)}"
         return FloatingPointError(f"the gradient of {what} is not finite")
 
-    # Where tensors lie: all here. `sharded_lowrank.py` has its own version of what follows.
+    # Where tensors lie: all here. `sharded_adamw.py` has its own version of what follows.
 
     def _here(self, tensor: Tensor) -> Tensor:
         """Return this process's part of a weight or of its gradient."""

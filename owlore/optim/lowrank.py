@@ -1,9 +1,9 @@
 """LowRankAdamW: AdamW whose moments live in a low-rank space for chosen matrices (GaLore).
 
-Imports only torch, so that it can be lifted out, with `adamw.py`, `moments.py`, `projector.py` and
-`rounding.py`. For a matrix of a group with a `rank` the gradient G is projected on an orthonormal
-basis of its leading subspace, Adam runs on the small projection, and the update is projected back
-and scaled (GaLore, arXiv 2403.03507, Algorithm 2):
+Imports only torch, so that it can be lifted out, with `protocol.py`, `adamw.py`, `moments.py`,
+`projector.py` and `rounding.py`. For a matrix of a group with a `rank` the gradient G is projected
+on an orthonormal basis of its leading subspace, Adam runs on the small projection, and the update
+is projected back and scaled (GaLore, arXiv 2403.03507, Algorithm 2):
 
     side left:   R = Pᵀ G,  W ← W − lr · scale · P · adam(R)        P: rows × rank
     side right:  R = G P,   W ← W − lr · scale · adam(R) · Pᵀ       P: columns × rank
@@ -18,7 +18,8 @@ What differs from galore-torch:
   of projections is the projection of the sum, so accumulation changes nothing.
 - *First micro-batch rule*: where a basis is due (at wake-up and every `update_proj_gap` steps), it
   is made of the gradient of the step's first micro-batch, and holds for that whole step. With one
-  micro-batch a step this is GaLore's own rule.
+  micro-batch a step this is GaLore's own rule. A basis of the whole step's gradient would need that
+  gradient in full, kept over all micro-batches for every matrix: the very memory that is saved.
 - Clipping (`clip_grad_norm`) is by the norm of what is used: projections and plain gradients.
 - The basis comes from subspace iteration unless an exact SVD is asked for.
 - A layer that falls asleep can drop, keep or offload its state; one that wakes up always gets a
@@ -26,7 +27,7 @@ What differs from galore-torch:
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -41,6 +42,7 @@ from owlore.optim.projector import (
     projects_left,
     rotated_moments,
 )
+from owlore.optim.protocol import Statistics
 from owlore.optim.rounding import widened
 
 GROUP_KEYS = {
@@ -76,34 +78,44 @@ class LowRankAdamW(RoundedAdamW):
             ModuleNotFoundError: see there.
         """
         super().__init__(params, **settings, group_keys=GROUP_KEYS)
-        self.projector_seconds = 0.0
-        self.projector_refreshes = 0
+        self._statistics = Statistics()
         self._projections: dict[Tensor, Tensor] = {}  # of this step's micro-batches, summed
         for parameter, index in self._group_index.items():
             if self.param_groups[index]["rank"] is not None and parameter.requires_grad:
                 cast("Any", parameter).register_post_accumulate_grad_hook(self._project)
 
     def sleep(self, parameters: Iterable[Tensor], policy: str = "drop") -> None:
-        """Parameters stop training: drop, keep or offload (to main memory) their state."""
-        for parameter in parameters:
+        """Parameters stop training; projections of theirs that wait for `step` go."""
+        chosen = list(parameters)
+        super().sleep(chosen, policy)
+        for parameter in chosen:
             self._projections.pop(parameter, None)
-            if policy == "drop":
-                self.state.pop(parameter, None)
-            elif policy == "offload" and parameter in self.state:
-                _move(self.state[parameter], torch.device("cpu"))
 
     def wake(self, parameters: Iterable[Tensor]) -> None:
-        """Parameters train again: state that was kept comes back, a basis will be refreshed."""
-        for parameter in parameters:
-            if parameter in self.state:
-                state = self.state[parameter]
-                _move(state, parameter.device)
-                if "basis" in state:
-                    state["age"] = 0
+        """Parameters train again; a basis that was kept will be refreshed at the next gradient.
 
-    def projections(self) -> dict[Tensor, Tensor]:
-        """Return the projected gradients that wait for `step`, by parameter."""
+        It is of a gradient from before they slept. What the other layers have learnt meanwhile has
+        turned the leading subspace, and an old basis would cut off where the loss now falls.
+        """
+        chosen = list(parameters)
+        super().wake(chosen)
+        for parameter in chosen:
+            if "basis" in self.state.get(parameter, {}):
+                self.state[parameter]["age"] = 0
+
+    def pending_gradients(self) -> Mapping[Tensor, Tensor]:
+        """Return the projected gradients that wait for `step`, in float32 or float64."""
         return self._projections
+
+    def made_in_backward(self, parameter: Tensor) -> Iterable[Tensor]:
+        """Return the parameter's basis: where it is due, the gradient's hook makes it."""
+        state = self.state.get(parameter, {})
+        return (state["basis"],) if "basis" in state else ()
+
+    def take_statistics(self) -> Statistics:
+        """Hand over the refreshes of bases since this was last called, and begin again."""
+        taken, self._statistics = self._statistics, Statistics()
+        return taken
 
     def _prepare(self) -> None:
         """Project what backward's hooks have not seen: gradients that were set by hand."""
@@ -112,9 +124,6 @@ class LowRankAdamW(RoundedAdamW):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         self._project(parameter)
-
-    def _gradient(self, parameter: Tensor) -> Tensor | None:
-        return self._projections.get(parameter, parameter.grad)
 
     @torch.no_grad()
     def _project(self, parameter: Tensor) -> None:
@@ -147,16 +156,22 @@ class LowRankAdamW(RoundedAdamW):
         state = self.state[parameter]
         refreshes = state.get("refreshes", 0)
         old = widened(self._whole_basis(parameter)) if "basis" in state else None
+        # Its own generator for every refresh: a resumed run draws the sketch that it would have.
         generator = self._generator_for(parameter, 2 * refreshes)
         new = self._leading_basis(gradient, left, group["rank"], group["refresh"], old, generator)
+        # The moments are averages in the old basis's coordinates: entry i of the new projection is
+        # the slope in another direction. Unless told to keep or rotate them, begin again from zero.
         if "step" in state and group["moments"] == "reset":
             moments.forget(state)
         elif "step" in state and group["moments"] == "rotate" and old is not None:
             self._rotate(state, parameter, new.T @ old, left)
         basis = self._kept_basis(new.to(self._dtype(parameter)))
         state.update({"basis": basis, "age": state.get("age", 0), "refreshes": refreshes + 1})
-        self.projector_refreshes += 1
-        self.projector_seconds += time.perf_counter() - started
+        counted = self._statistics
+        self._statistics = Statistics(
+            counted.projector_refreshes + 1,
+            counted.projector_seconds + time.perf_counter() - started,
+        )
 
     def _rotate(self, state: dict[str, Any], parameter: Tensor, turn: Tensor, left: bool) -> None:
         shape, everything = state["exp_avg"].shape, slice(0, state["exp_avg"].numel())
@@ -219,9 +234,3 @@ class LowRankAdamW(RoundedAdamW):
 
     def _change(self, parameter: Tensor, update: Tensor, left: bool) -> Tensor:
         return project_back(update, self.state[parameter]["basis"], left)
-
-
-def _move(state: dict[str, Any], device: torch.device) -> None:
-    for key, value in state.items():
-        if torch.is_tensor(value):
-            state[key] = value.to(device)

@@ -3,8 +3,7 @@
 Imports only torch, so that it can be lifted out, with `rounding.py`. GaLore (arXiv 2403.03507)
 takes an exact SVD of every gradient; that is slow, and all that is used of it is a subspace. Here
 it comes from subspace iteration: started from the former basis where there is one, else from a
-random sketch (Halko,
-Martinsson and Tropp 2011, algorithm 4.4).
+random sketch (Halko, Martinsson and Tropp 2011, algorithm 4.4).
 """
 
 import torch
@@ -64,6 +63,8 @@ def leading_basis(
         exact: Tensor = u[:, :rank] if left else vh[:rank].T
         return exact.contiguous()
     matrix = gradient if left else gradient.T
+    # Warm start: from one refresh to the next the leading subspace turns only a little, so that the
+    # former basis lies close to it already and one iteration does what takes a sketch two.
     if refresh == "subspace" and warm is not None:
         sketch, iterations = warm, WARM_ITERATIONS
     else:

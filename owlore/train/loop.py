@@ -30,8 +30,7 @@ from owlore.core.errors import TrainingStopped
 from owlore.core.files import read_json, write_json
 from owlore.core.progress import line
 from owlore.data import examples as data
-from owlore.optim.lowrank import LowRankAdamW
-from owlore.optim.sharded_lowrank import here
+from owlore.optim.protocol import OwloreOptimizer
 from owlore.records.base import Proof
 from owlore.records.proof import ASIDE, CODE_CHANGED, misfit
 from owlore.sources import models
@@ -101,7 +100,15 @@ class CellTrainer(Trainer):
             trainer.switch = LayerSwitch(layers, sampler, method.interval_steps, method.state)
             trainer.add_callback(trainer.switch)
         trainer.remove_callback(PrinterCallback)
-        trainer.measuring = Measuring(trainer)
+        trainer.measuring = Measuring(
+            trainer.meter,
+            model,
+            order,
+            method,
+            trainer.switch,
+            trainer.owlore_optimizer,
+            trainer.args.device.type,
+        )
         trainer.add_callback(trainer.measuring)
         trainer.add_callback(_WholeCheckpoints(trainer))
         return trainer
@@ -122,7 +129,7 @@ class CellTrainer(Trainer):
         newest = Path(found)
         state = read_json(newest / STATE_FILE)
         self.proof = Proof.model_validate(state["proof"])
-        self.meter = Meter(**state["meter"])
+        self.meter.load_state_dict(state["meter"])
         if self.switch is not None:
             self.switch.load_state_dict(state["switch"])
         line(f"finetune: resuming from step {newest.name.split('-')[1]}")
@@ -167,31 +174,21 @@ class CellTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.order)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> LowRankAdamW:
+    def create_optimizer(self, model: nn.Module | None = None) -> OwloreOptimizer:
         """Build the optimizer over every parameter that may ever train."""
         if self.optimizer is None:
             self.optimizer = build_optimizer(self.language_model, self.method, self.seed)
             if self.switch is not None:
                 self.switch.attach(self.optimizer)
-        return self.low_rank_adamw()
+        return self.owlore_optimizer()
 
-    def low_rank_adamw(self) -> LowRankAdamW:
+    def owlore_optimizer(self) -> OwloreOptimizer:
         """Return our optimizer; accelerate wraps it once training has begun."""
-        return cast("LowRankAdamW", getattr(self.optimizer, "optimizer", self.optimizer))
-
-    def live_tensors(self) -> Iterator[Tensor]:
-        """Yield what lives between two steps; optimizer state newly made, as a step may free it."""
-        yield from map(here, self.language_model.parameters())
-        yield from self.language_model.buffers()
-        for state in self.low_rank_adamw().state.values():
-            for key, value in state.items():
-                if torch.is_tensor(value):
-                    state[key] = value.clone()
-                    yield state[key]
+        return cast("OwloreOptimizer", getattr(self.optimizer, "optimizer", self.optimizer))
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        """Clip by the optimizer: the Trainer sees no gradient that has been projected."""
-        return self.low_rank_adamw().clip_grad_norm(self.args.max_grad_norm)
+        """Clip by the optimizer: the Trainer sees no gradient that is pending elsewhere."""
+        return self.owlore_optimizer().clip_grad_norm(self.args.max_grad_norm)
 
     def compute_loss(
         self,
@@ -238,7 +235,7 @@ class CellTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         assert self.lr_scheduler is not None
-        state = self.low_rank_adamw().state_dict()  # of a sharded one all ranks ask
+        state = self.owlore_optimizer().state_dict()  # of a sharded one all ranks ask
         if ranks.is_first():
             torch.save(state, Path(output_dir) / "optimizer.pt")
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
@@ -248,7 +245,7 @@ class CellTrainer(Trainer):
             return
         assert self.lr_scheduler is not None
         parts: dict[str, Any] = {
-            "optimizer.pt": self.low_rank_adamw(),
+            "optimizer.pt": self.owlore_optimizer(),
             "scheduler.pt": self.lr_scheduler,
         }
         for name, part in parts.items():

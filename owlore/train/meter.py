@@ -1,24 +1,29 @@
 """What is measured while training: time, tokens, bytes by kind, and the bar that shows it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from owlore.core.progress import Progress
 from owlore.data.examples import TrainingOrder
-from owlore.optim.sharded_lowrank import here
+from owlore.optim.here import here
+from owlore.optim.protocol import OwloreOptimizer
 from owlore.sources import models
 from owlore.study.method import Method
 from owlore.train.memory import Recording
-
-if TYPE_CHECKING:
-    from owlore.train.loop import CellTrainer
+from owlore.train.switching import LayerSwitch
 
 # Bytes of a training step; activations are what the forward pass keeps for backward.
 KINDS = ("weights", "gradients", "optimizer", "activations")
@@ -39,6 +44,10 @@ class Meter:
     trained_parameters: int = 0
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MEASURED, 0))
     projector: dict[str, float] = field(default_factory=lambda: {"refreshes": 0, "seconds": 0.0})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `vars()` of another meter, as a checkpoint holds them."""
+        vars(self).update(state)
 
     def highest(self, kind: str, found: int) -> None:
         """Keep the highest number of bytes seen of a kind."""
@@ -66,8 +75,29 @@ class Meter:
 class Measuring(TrainerCallback):
     """Trainer callback that times steps, counts tokens and bytes, and adds them to the log."""
 
-    def __init__(self, trainer: "CellTrainer"):
-        self._trainer = trainer
+    def __init__(
+        self,
+        meter: Meter,
+        model: PreTrainedModel,
+        order: TrainingOrder,
+        method: Method,
+        switch: LayerSwitch | None,
+        optimizer: Callable[[], OwloreOptimizer],
+        device: str,
+    ):
+        """Prepare to measure; nothing is measured before training begins.
+
+        Args:
+            meter: where all that is measured is added up.
+            model: the model that trains.
+            order: the examples of all steps, in the order in which they come.
+            method: says how many examples a step has, and how they are cut into micro-batches.
+            switch: says which layers are awake; None where there are none to switch.
+            optimizer: returns the optimizer, which the Trainer makes after its callbacks.
+            device: cpu or cuda, where the peak of allocated bytes is taken.
+        """
+        self._meter, self._model, self._order, self._method = meter, model, order, method
+        self._switch, self._optimizer, self._device = switch, optimizer, device
         self._started = 0.0
         self._bar: Progress | None = None
         self._recording: Recording | None = None
@@ -76,8 +106,7 @@ class Measuring(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        trainer = self._trainer
-        self._recorded_steps = recorded_steps(trainer.order, trainer.method)
+        self._recorded_steps = recorded_steps(self._order, self._method)
         self._bar = Progress(
             total=state.max_steps, initial=state.global_step, desc="finetune", unit="step"
         )
@@ -91,18 +120,18 @@ class Measuring(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._trainer.args.device.type == "cpu" and state.global_step in self._recorded_steps:
+        if self._device == "cpu" and state.global_step in self._recorded_steps:
             self._recording = Recording()
-            self._recording.start(self._trainer.live_tensors)
+            self._recording.start(self._live_tensors)
         self._started = time.perf_counter()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        meter, parameters = self._trainer.meter, list(self._trainer.language_model.parameters())
+        meter, parameters = self._meter, list(self._model.parameters())
         meter.highest("weights", sum(here(p).nbytes for p in parameters))
         gradients = [p.grad for p in parameters if p.grad is not None]
-        gradients += self._trainer.low_rank_adamw().projections().values()
+        gradients += self._optimizer().pending_gradients().values()
         storages = [here(g).untyped_storage() for g in gradients]  # views may share one
         meter.highest("gradients", sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
         trained = sum(p.numel() for p in parameters if p.requires_grad)
@@ -111,18 +140,16 @@ class Measuring(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        trainer, meter = self._trainer, self._trainer.meter
-        optimizer = trainer.low_rank_adamw()
+        meter, optimizer = self._meter, self._optimizer()
         meter.highest("optimizer", optimizer.state_bytes())
-        layers = models.decoder_layers(trainer.language_model)
+        layers = models.decoder_layers(self._model)
         meter.highest("decoder", optimizer.state_bytes(layers.parameters()))
-        meter.projector["refreshes"] += optimizer.projector_refreshes
-        meter.projector["seconds"] += optimizer.projector_seconds
-        optimizer.projector_refreshes, optimizer.projector_seconds = 0, 0.0
-        per_step = trainer.method.examples_per_step
+        statistics = optimizer.take_statistics()
+        meter.projector["refreshes"] += statistics.projector_refreshes
+        meter.projector["seconds"] += statistics.projector_seconds
+        per_step = self._method.examples_per_step
         first = (state.global_step - 1) * per_step
-        order = trainer.order
-        self._tokens = sum(len(order[i].input_ids) for i in range(first, first + per_step))
+        self._tokens = sum(len(self._order[i].input_ids) for i in range(first, first + per_step))
         meter.tokens += self._tokens
         self._seconds = time.perf_counter() - self._started
         meter.seconds += self._seconds
@@ -133,9 +160,15 @@ class Measuring(TrainerCallback):
         found = 0
         if self._recording is not None:
             found, self._recording = self._recording.stop(), None
-        elif self._trainer.args.device.type == "cuda":
+        elif self._device == "cuda":
             found = torch.cuda.max_memory_allocated()
-        self._trainer.meter.highest("peak", found)
+        self._meter.highest("peak", found)
+
+    def _live_tensors(self) -> Iterator[Tensor]:
+        """Yield what lives between two steps; what the step may free is made anew."""
+        yield from map(here, self._model.parameters())
+        yield from self._model.buffers()
+        yield from self._optimizer().renewed_state()
 
     def abandon(self) -> None:
         """End a recording that a failed step has left."""
@@ -154,16 +187,15 @@ class Measuring(TrainerCallback):
         row = state.log_history[-1]
         if "loss" not in row:
             return
-        trainer = self._trainer
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             self._bar.update()
         measured: dict[str, Any] = {
-            "active_layers": list(trainer.switch.active) if trainer.switch else None,
-            "tokens": trainer.meter.tokens,
+            "active_layers": list(self._switch.active) if self._switch else None,
+            "tokens": self._meter.tokens,
             "tokens_per_second": round(self._tokens / self._seconds, 2),
-            "seconds": round(trainer.meter.seconds, 3),
-            "optimizer_bytes": trainer.low_rank_adamw().state_bytes(),
+            "seconds": round(self._meter.seconds, 3),
+            "optimizer_bytes": self._optimizer().state_bytes(),
         }
         row.update(measured)
 

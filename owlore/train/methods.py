@@ -1,16 +1,22 @@
 """From a method's block to what trains and how: adapters, frozen parts, optimizer groups."""
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from owlore.optim.adamw import RoundedAdamW
 from owlore.optim.lowrank import LowRankAdamW
+from owlore.optim.protocol import OwloreOptimizer
+from owlore.optim.sharded_adamw import ShardedAdamW
 from owlore.optim.sharded_lowrank import ShardedLowRankAdamW
 from owlore.sources import models
 from owlore.study.method import Method
+
+Groups = list[dict[str, Any]]  # torch's parameter groups
 
 
 def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
@@ -46,13 +52,12 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
     return model
 
 
-def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> LowRankAdamW:
+def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> OwloreOptimizer:
     """Return the method's optimizer over all that trains now or may be woken later."""
     assert method.learning_rate is not None
-    kind = LowRankAdamW
-    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
-        kind = ShardedLowRankAdamW
-    return kind(
+    kind = OPTIMIZERS[method.projection]
+    sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return (kind.sharded if sharded else kind.whole)(
         optimizer_groups(model, method),
         lr=method.learning_rate,
         betas=(method.adam_beta1, method.adam_beta2),
@@ -63,17 +68,24 @@ def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> Lo
     )
 
 
-def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
-    """Return parameter groups for `LowRankAdamW`: projected matrices apart from the rest.
+def optimizer_groups(model: nn.Module, method: Method) -> Groups:
+    """Return the parameter groups of the method's optimizer, over all that trains."""
+    return OPTIMIZERS[method.projection].groups(model, method)
+
+
+def _one_group(model: nn.Module, method: Method) -> Groups:
+    return [{"params": _trained(model)}]
+
+
+def _projected_apart(model: nn.Module, method: Method) -> Groups:
+    """Return two groups: what is projected, and the rest.
 
     Projected are the weights of the decoder layers' linear maps whose smaller side exceeds the
     rank; embeddings, norms and biases never are (GaLore, section 5.1: attention and feed-forward
     matrices).
     """
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if method.projection == "none":
-        return [{"params": trained}]
     assert method.rank is not None
+    trained = _trained(model)
     matrices = [
         module.weight
         for layer in models.decoder_layers(model)
@@ -93,3 +105,26 @@ def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
             "moments": method.moments,
         },
     ]
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+class Kind(NamedTuple):
+    """An optimizer as a method names it: its classes and the groups that they take.
+
+    The classes take groups of (name, parameter) pairs and the settings of `RoundedAdamW`.
+    """
+
+    whole: Callable[..., OwloreOptimizer]
+    sharded: Callable[..., OwloreOptimizer]  # of parameters that FSDP2 has made DTensors
+    groups: Callable[[nn.Module, Method], Groups]
+
+
+# By the method's `projection`. To add an optimizer, write its module in `owlore.optim`, fulfil the
+# contract in `owlore.optim.protocol`, and name it here: nothing else knows one by its name.
+OPTIMIZERS = {
+    "none": Kind(RoundedAdamW, ShardedAdamW, _one_group),
+    "low-rank": Kind(LowRankAdamW, ShardedLowRankAdamW, _projected_apart),
+}

@@ -6,7 +6,7 @@ Every decoder layer is one FSDP2 group, and all else (embedding, final norm, hea
 has the examples of one process and their labelled tokens as its divisor, so that the number of
 ranks changes losses by rounding alone (which grows from step to step, as all rounding in training
 does); `shares` says how a step is cut, and its one exception. The layer draw is every rank's own,
-from the same seed. `owlore.optim.sharded_lowrank` is the optimizer.
+from the same seed. The optimizers are those in `owlore.optim` whose names begin with Sharded.
 
 Differences from one process: dropout, in models that have it, draws the same mask on all ranks. A
 checkpoint has the random states of its own ranks: with another number of ranks some start from the
@@ -141,15 +141,22 @@ def shard(model: PreTrainedModel, method: Method, device: str) -> None:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     else:
         policy = MixedPrecisionPolicy()
+    # From the inside out: a group takes the parameters below it that no other group has taken, so
+    # that the model's own is what lies outside the layers. One group's weights are gathered at a
+    # time, just before they are used; as one group, the model would be whole on every rank.
     for layer in models.decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     root: Any = model
     root.settle = lambda: None  # a forward pass that does nothing but settle the dtypes
+    # FSDP2 gathers weights by hooks around `forward`. Our loss calls the decoder and the head's
+    # weight by themselves; registered, it gets the same hooks, and finds the weights gathered.
     root.answer_loss = lambda *arguments: answer_loss(model, *arguments)
     for name in ("settle", "answer_loss"):
         register_fsdp_forward_method(model, name)
     root.settle()
+    # FSDP2 leaves the outermost group gathered after a forward pass, as backward comes next. None
+    # comes now, and whoever reads a parameter must find its shard.
     cast("FSDPModule", model).reshard()
 
 

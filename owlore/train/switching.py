@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from owlore.optim.lowrank import LowRankAdamW
+from owlore.optim.protocol import OwloreOptimizer
 from owlore.train.sampling import LayerSampler
 
 
@@ -25,7 +25,14 @@ class LayerSwitch(TrainerCallback):
         interval_steps: int,
         policy: str,
     ):
-        """Prepare the switch; nothing is frozen before the first step."""
+        """Prepare the switch; nothing is frozen before the first step.
+
+        Args:
+            layers: the model's decoder layers, all of them trainable.
+            sampler: draws the layers that train.
+            interval_steps: optimizer steps from one draw to the next.
+            policy: what becomes of a sleeping layer's state: drop, keep or offload.
+        """
         self.layers = layers
         self.active: list[int] = []
         self.switches = 0
@@ -33,10 +40,10 @@ class LayerSwitch(TrainerCallback):
         self._sampler = sampler
         self._interval_steps = interval_steps
         self._policy = policy
-        self._optimizer: LowRankAdamW | None = None
+        self._optimizer: OwloreOptimizer | None = None
 
-    def attach(self, optimizer: LowRankAdamW) -> None:
-        """Tell which optimizer holds the layers' state."""
+    def attach(self, optimizer: OwloreOptimizer) -> None:
+        """Tell which optimizer holds the layers' state; it is made after the callbacks."""
         self._optimizer = optimizer
 
     def on_train_begin(
@@ -79,6 +86,8 @@ class LayerSwitch(TrainerCallback):
         self._sampler.load_state_dict(state["sampler"])
 
     def _switch_to(self, drawn: list[int]) -> None:
+        # Before the first draw no layer is frozen: those drawn are woken then as if they had slept,
+        # and all others are sent to sleep.
         awake = set(self.active) if self.switches else set(range(len(self.layers)))
         assert self._optimizer is not None, "attach() comes before training"
         for index, layer in enumerate(self.layers):

@@ -129,7 +129,7 @@ def test_a_basis_that_is_due_is_made_of_the_first_micro_batch():
             (batch @ tensor.T).square().sum().backward()
         optimizer.step()
         bases.append(optimizer.state[tensor]["basis"])
-        assert optimizer.projector_refreshes == 1
+        assert optimizer.take_statistics().projector_refreshes == 1
     assert torch.equal(*bases)
 
 
@@ -145,7 +145,7 @@ def test_clipping_is_by_the_norm_of_projections_and_plain_gradients_together():
     leading = torch.linalg.svdvals(gradient)[:2] * 2
     expected = (leading.square().sum() + 12).sqrt()
     assert optimizer.clip_grad_norm(0.5).item() == pytest.approx(expected.item(), rel=1e-5)
-    left = optimizer.projections()[matrix].square().sum() + vector.grad.square().sum()
+    left = optimizer.pending_gradients()[matrix].square().sum() + vector.grad.square().sum()
     assert left.sqrt().item() == pytest.approx(0.5, rel=1e-4)
 
 
@@ -161,8 +161,8 @@ def test_hooks_outlive_freezing_and_no_two_full_gradients_live_side_by_side():
     for asleep in (0, 1):
         layers[asleep].requires_grad_(False)
         layers(torch.randn(4, 6)).square().sum().backward()
-        assert layers[asleep].weight not in optimizer.projections()
-        assert len(optimizer.projections()) == 2
+        assert layers[asleep].weight not in optimizer.pending_gradients()
+        assert len(optimizer.pending_gradients()) == 2
         optimizer.step()
         layers[asleep].requires_grad_(True)
     assert set(alive) == {0} and len(alive) == 4
