@@ -46,7 +46,7 @@ def test_loss_and_gradients_are_the_models_own(build, chunk, monkeypatch):
     found.backward()
     expected.backward()
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        # Eight epsilons of float32 (Llama's norms are float32 whatever the model is), of the largest.
+        # Eight epsilons of float32 (norms are float32 whatever the model is), of the largest.
         within = 8 * torch.finfo(torch.float32).eps * other.grad.abs().max().item()
         assert torch.allclose(mine.grad, other.grad, atol=within, rtol=0), name
 
