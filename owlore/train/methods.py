@@ -10,17 +10,17 @@ from transformers import PreTrainedModel
 from owlore.optim.lowrank import LowRankAdamW
 from owlore.optim.sharded_lowrank import ShardedLowRankAdamW
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import Layers, Lora, LowRank, Trained
+from owlore.train.precision import rounding_of
 
 
-def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
+def trainable_model(model: PreTrainedModel, method: Trained) -> PreTrainedModel:
     """Return the model with the method's trainable part set up, in training mode.
 
     LoRA and its kin come from peft. With `trainable: layers` the decoder layers stay trainable
     here: the layer switch freezes them, after the optimizer has seen them all.
     """
-    if method.trainable == "lora":
-        assert method.r is not None and method.lora_alpha is not None
+    if isinstance(method, Lora):
         config = LoraConfig(
             task_type="CAUSAL_LM",
             r=method.r,
@@ -32,7 +32,7 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
             init_lora_weights=cast("Any", method.init_lora_weights),
         )
         model = cast("PreTrainedModel", get_peft_model(model, config))
-    elif method.trainable == "layers" and not method.train_embeddings:
+    elif isinstance(method, Layers) and not method.train_embeddings:
         inside = {id(p) for p in models.decoder_layers(model).parameters()}
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in inside)
@@ -46,9 +46,8 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
     return model
 
 
-def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> LowRankAdamW:
+def build_optimizer(model: PreTrainedModel, method: Trained, seed: int = 0) -> LowRankAdamW:
     """Return the method's optimizer over all that trains now or may be woken later."""
-    assert method.learning_rate is not None
     kind = LowRankAdamW
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         kind = ShardedLowRankAdamW
@@ -58,12 +57,12 @@ def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> Lo
         betas=(method.adam_beta1, method.adam_beta2),
         eps=method.adam_epsilon,
         weight_decay=method.weight_decay,
-        rounding=method.rounding,
+        rounding=rounding_of(method.precision),
         seed=seed,
     )
 
 
-def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
+def optimizer_groups(model: nn.Module, method: Trained) -> list[dict[str, Any]]:
     """Return parameter groups for `LowRankAdamW`: projected matrices apart from the rest.
 
     Projected are the weights of the decoder layers' linear maps whose smaller side exceeds the
@@ -71,9 +70,8 @@ def optimizer_groups(model: nn.Module, method: Method) -> list[dict[str, Any]]:
     matrices).
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if method.projection == "none":
+    if not isinstance(method, LowRank) or method.rank is None:  # no projection, no rank
         return [{"params": trained}]
-    assert method.rank is not None
     matrices = [
         module.weight
         for layer in models.decoder_layers(model)
