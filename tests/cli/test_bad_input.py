@@ -85,7 +85,7 @@ STUDY_CASES = [
     ("methods.owlore.gamma", ..., "gamma is needed with trainable: layers"),
     ("methods.owlore.gamma", 2.5, "gamma: 2.5"),
     ("methods.owlore.rank", ..., "rank is needed with projection: low-rank"),
-    ("methods.owlore.train.sampling", "random", "sampling: 'random': Input should be 'uniform'"),
+    ("methods.owlore.sampling", "random", "sampling: 'random': Input should be 'uniform'"),
     ("methods.owlore.law", "poisson", "law: 'poisson': Input should be 'successive' or 'marginal'"),
     ("methods.owlore.gama", 2, "methods.owlore: gama: unknown key (did you mean gamma?)"),
     (
