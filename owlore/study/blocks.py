@@ -62,10 +62,15 @@ class Kind(Strict):
         return sorted(keys, key=lambda key: having[key])
 
     @classmethod
+    def owners(cls, key: str) -> str:
+        """Name the kinds that have a key, as `tag: value, value`."""
+        values = [kind.tag_value() for kind in cls.kinds() if key in kind.model_fields]
+        return f"{cls.tag}: {', '.join(values)}"
+
+    @classmethod
     def refusal(cls, key: str, value: Any) -> str:
         """Say why another kind's key is not allowed here."""
-        allowed = [kind.tag_value() for kind in cls.kinds() if key in kind.model_fields]
-        return f"{key} is only allowed with {cls.tag}: {', '.join(allowed)}"
+        return f"{key} is only allowed with {cls.owners(key)}"
 
     @model_validator(mode="before")
     @classmethod

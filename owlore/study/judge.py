@@ -45,7 +45,7 @@ class LocalJudge(JudgeKind):
     @classmethod
     def refusal(cls, key: str, value: Any) -> str:
         """Say why an endpoint's key is not allowed here."""
-        return f"{key} is for provider: openai; a local judge is deterministic"
+        return f"{key} is for {cls.owners(key)}; a local judge is deterministic"
 
     @property
     def judgings(self) -> int:

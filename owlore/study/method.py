@@ -40,8 +40,9 @@ class MethodKind(Kind):
         """Say why another kind's key is not allowed here; a projection's own keys go by it."""
         if key in LOW_RANK:
             return f"{key} is only allowed with projection: low-rank"
-        message = super().refusal(key, value)
-        return message.replace(key, f"{key}: {value}", 1) if key == "projection" else message
+        if key == "projection":
+            return f"{key}: {value} is only allowed with {cls.owners(key)}"
+        return super().refusal(key, value)
 
     @property
     def needs_outliers(self) -> bool:
