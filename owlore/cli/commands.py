@@ -24,7 +24,9 @@ from owlore.cli.options import (
 )
 from owlore.core import ranks
 from owlore.core.parsing import parse
-from owlore.study.config import TRANSPORT, Calibration, Cell, load_study
+from owlore.study.config import Calibration, Cell, load_study
+from owlore.study.judge import TRANSPORT
+from owlore.study.method import Base
 
 
 def check(options: argparse.Namespace) -> None:
@@ -159,7 +161,7 @@ def finetune(options: argparse.Namespace) -> None:
         cell = Cell(**json.loads(options.cell)) if options.cell else None
         method = method_of(needed(options, "method"))
         job = FinetuneJob(cell=cell, method=method, seed=options.seed)
-    if job.method.trainable == "none":
+    if isinstance(job.method, Base):
         from owlore.train import base
 
         base.run(job, options.model, options.output)
@@ -231,7 +233,7 @@ def judge(options: argparse.Namespace) -> None:
         study_asks = study_of(options).tracks[described["track"]].mtbench
         judges = study_asks.judges if study_asks is not None else {}
         known("--name", options.judge_name, judges)
-        own = {key: getattr(judges[options.judge_name], key) for key in TRANSPORT}
+        own = judges[options.judge_name].model_dump(include=set(TRANSPORT))
         pace = job.judge.model_copy(update=own)
     stage.run(
         job,

@@ -10,8 +10,9 @@ from owlore.core.errors import BadInput
 from owlore.core.parsing import load_yaml, parse
 from owlore.records.base import Job
 from owlore.records.finetune import FinetuneJob
-from owlore.study.config import Benchmark, Judge, MTBench, Study, Task, check_study, load_study
-from owlore.study.method import Method
+from owlore.study.config import Benchmark, MTBench, Study, Task, check_study, load_study
+from owlore.study.judge import parse_judge
+from owlore.study.method import Method, Trained, parse_method
 
 if TYPE_CHECKING:
     from owlore.sources.models import Weights
@@ -45,13 +46,13 @@ def asked_methods(options: argparse.Namespace) -> list[Any]:
     if not blocks:
         raise BadInput("--method: needed here, or --study")
     asked = []
-    for name, method in blocks.items():
-        if method.trainable == "none":
-            continue
-        own = {k: v for k, v in changes.items() if k != "state" or method.trainable == "layers"}
-        changed = parse(Method, {**method.model_dump(), **own}, name)
-        micro_batch = options.micro_batch or changed.per_device_train_batch_size
-        asked.append(Asked(name, changed, micro_batch, options.seqlen or changed.max_length))
+    for name, block in blocks.items():
+        known_keys = type(block).model_fields  # a method without layers has no state to change
+        own = {key: value for key, value in changes.items() if key in known_keys}
+        method = parse_method({**block.model_dump(), **own}, name)
+        if isinstance(method, Trained):
+            micro_batch = options.micro_batch or method.per_device_train_batch_size
+            asked.append(Asked(name, method, micro_batch, options.seqlen or method.max_length))
     return asked
 
 
@@ -106,7 +107,7 @@ def mtbench_of(options: argparse.Namespace) -> MTBench:
     spec = yaml_or_json("--spec", options.spec) if options.spec else {}
     if getattr(options, "judge", None):
         judge = yaml_or_json("--judge", options.judge)
-        spec = {**spec, "judge": parse(Judge, judge, "--judge")}
+        spec = {**spec, "judge": parse_judge(judge, "--judge")}
     elif "judge" not in spec:
         spec = {**spec, "judge": {"provider": "transformers", "model": "base"}}
     return parse(MTBench, spec, "--spec")
@@ -114,7 +115,7 @@ def mtbench_of(options: argparse.Namespace) -> MTBench:
 
 def method_of(source: str) -> Method:
     """Return the method of a YAML file or of JSON."""
-    return parse(Method, yaml_or_json("--method", source), "method")
+    return parse_method(yaml_or_json("--method", source))
 
 
 def yaml_or_json(flag: str, source: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from owlore.stats.paired import (
 )
 from owlore.study.benchmarks import CORRECT
 from owlore.study.config import BENCHMARKS, Study
-from owlore.study.method import Method
+from owlore.study.method import Full, Layers, Method
 
 Group = tuple[str, str]  # (track, model)
 # task, cluster, stratum, outcome
@@ -272,18 +272,21 @@ def judged(results: Results, group: Group, judge: str = "") -> bool:
 
 def base_of(study: Study) -> str | None:
     """The method without training, the floor of every table."""
-    return _first(study, lambda method: method.trainable == "none")
+    return _first(study, lambda method: not method.trains)
 
 
 def full_of(study: Study) -> str | None:
     """Plain full fine-tuning, the usual yardstick."""
-    return _first(study, lambda method: method.trainable == "all" and method.projection == "none")
+    return _first(study, lambda method: isinstance(method, Full) and not method.projected)
 
 
 def owlore_of(study: Study) -> str | None:
     """The paper's method: layers drawn by outlier scores, low-rank gradients."""
     return _first(
-        study, lambda method: method.sampling == "outlier" and method.projection == "low-rank"
+        study,
+        lambda method: (
+            isinstance(method, Layers) and method.sampling == "outlier" and method.projected
+        ),
     )
 
 
@@ -298,7 +301,7 @@ def baselines_of(study: Study) -> list[str]:
     return [
         name
         for name in study.run
-        if (method := study.method(name)).trainable != "none" and not method.needs_outliers
+        if (method := study.method(name)).trains and not method.needs_outliers
     ]
 
 

@@ -19,6 +19,7 @@ from owlore.core.files import read_json, sha256_file, write_json
 from owlore.core.parsing import near
 from owlore.sources.models import weights_sha256
 from owlore.study.config import BENCHMARKS, Study
+from owlore.study.method import parse_method
 
 SOURCES = "sources.json"
 MODELS = Path("resources/models")  # where the model stage writes
@@ -154,10 +155,13 @@ def config_state(results: Results, entry: CellResults) -> str:
     """Say whether the cell was trained with the method as the study has it now."""
     cell = entry.cell
     method = results.study.method(cell.method, cell.track, cell.model)
-    now = method.model_dump(mode="json", exclude={"overrides"})
-    # Settings that have come to the package since are at their defaults.
-    same = {**now, **entry.finetune["config"]} == now
-    return "ok" if same else "altered"
+    try:
+        # Read as a method, so that it does not matter which defaults a block spells out:
+        # older ones have every key of all kinds, and lack settings that are newer than they are.
+        trained_with = parse_method(entry.finetune["config"], "config")
+    except BadInput:  # not allowed any more, or written by a newer version
+        return "altered"
+    return "ok" if trained_with == method else "altered"
 
 
 def _texts(table: Table, row: list[Value]) -> list[str]:

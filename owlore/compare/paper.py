@@ -99,7 +99,7 @@ def _other_exercise(track: Track, benchmark: str) -> str:
     if benchmark == "mtbench":
         spec = track.mtbench
         assert spec is not None
-        if spec.judge.provider != "openai" or not spec.judge.model.startswith("gpt-4"):
+        if not spec.judge.comparable or not spec.judge.model.startswith("gpt-4"):
             return f"the judge ({spec.judge.provider}: {spec.judge.model}) is not GPT-4"
         if spec.questions != PAPER_QUESTIONS:
             return f"{spec.questions} of MT-Bench's {PAPER_QUESTIONS} questions"

@@ -35,7 +35,7 @@ def _costs(results: Results, group: Group) -> dict[str, float]:
     costs = {}
     for method in results.study.run:
         peaks = [entry.finetune["peak_bytes"] for entry in results.of(*group, method)]
-        if results.study.method(method).trainable == "none":
+        if not results.study.method(method).trains:
             costs[method] = 0.0
         elif None not in peaks:
             costs[method] = float(np.mean(peaks))

@@ -131,7 +131,7 @@ def _load_cell(study: Study, root: Path, cell: Cell) -> CellResults:
     track = study.tracks[cell.track]
     finetune = _read(folder / "finetune.json", "finetune")
     history_file = folder / "history.jsonl"
-    trained = study.method(cell.method, cell.track, cell.model).trainable != "none"
+    trained = study.method(cell.method, cell.track, cell.model).trains
     if trained and not history_file.exists():
         raise _missing(history_file, "finetune")
 

@@ -4,26 +4,39 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from owlore.core.errors import BadInput
 
 Block = TypeVar("Block", bound=BaseModel)
 
 
-def parse(kind: type[Block], value: Any, where: str) -> Block:
+class OneOf(Generic[Block]):
+    """A discriminated union of blocks, for `parse` to take in place of a class."""
+
+    def __init__(self, annotation: Any):
+        """Take the union as it is annotated: `Annotated[A | B, Field(discriminator="key")]`."""
+        self.annotation = annotation
+        self.adapter: TypeAdapter[Block] = TypeAdapter(annotation)
+
+
+def parse(kind: type[Block] | OneOf[Block], value: Any, where: str) -> Block:
     """Validate `value` as a `kind`; `where` names the file or block in the error.
 
     Raises:
         BadInput: one line that names the key, the value and what is allowed.
     """
     try:
+        if isinstance(kind, OneOf):
+            return kind.adapter.validate_python(value)
         return kind.model_validate(value)
     except ValidationError as error:
-        raise BadInput(_one_line(error, kind, where)) from None
+        annotation = kind.annotation if isinstance(kind, OneOf) else kind
+        raise BadInput(_one_line(error, annotation, where)) from None
 
 
 def load_yaml(path: Path) -> Any:
@@ -73,39 +86,71 @@ _UniqueKeys.add_implicit_resolver(
 )
 
 
-def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+def _one_line(error: ValidationError, kind: Any, where: str) -> str:
     """Turn pydantic's first finding into `where: key: value: what is allowed`."""
     first, *others = error.errors(include_url=False)
-    location = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    location, block = _walk(kind, [part for part in first["loc"] if part != "[key]"])
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        allowed = _fields_at(kind, first["loc"][:-1])
-        message = f"unknown key ({near(str(first['loc'][-1]), allowed)})"
+        message = f"unknown key ({near(location[-1], getattr(block, 'model_fields', ()))})"
+    elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = first["ctx"]["discriminator"].strip("'")
+        location.append(tag)
+        message = "this key is required"
+        if first["type"] == "union_tag_invalid":
+            *most, last = first["ctx"]["expected_tags"].split(", ")
+            message = f"{first['input'][tag]!r}: Input should be {', '.join(most)} or {last}"
     elif first["type"] == "missing":
         message = "this key is required"
     elif first["type"] != "value_error":
         message = f"{first['input']!r}: {message}"
     more = f" (and {len(others)} more)" if others else ""
-    return ": ".join(filter(None, (where, location, message))) + more
+    return ": ".join(filter(None, (where, ".".join(location), message))) + more
 
 
-def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the keys allowed where pydantic found an unknown one."""
-    current: Any = kind
+def _walk(kind: Any, location: list[int | str]) -> tuple[list[str], Any]:
+    """Follow pydantic's location of a finding through the annotations.
+
+    Returns:
+        the location as the user knows it, without the tags that pydantic adds where a union is
+        told apart by a key; and the innermost block on the way.
+    """
+    shown, current, block = [], _plain(kind), _plain(kind)
     for part in location:
-        fields = getattr(current, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-        if annotation is None:  # an index or a mapping's key: stay with the block it holds
+        members = get_args(current) if get_origin(current) in (Union, UnionType) else ()
+        tagged = [member for member in members if part in _tags(member)]
+        if tagged:
+            current = block = tagged[0]
             continue
-        current = _block_in(annotation) or current
-    return list(getattr(current, "model_fields", {}))
+        shown.append(str(part))
+        if get_origin(current) in (dict, list):
+            current = _plain(get_args(current)[-1])
+        else:
+            field = getattr(current, "model_fields", {}).get(part)
+            current = _plain(field.annotation) if field is not None else None
+        if hasattr(current, "model_fields"):
+            block = current
+    return shown, block
 
 
-def _block_in(annotation: Any) -> type[BaseModel] | None:
-    """The block class named in an annotation such as `dict[str, Track] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if found := _block_in(inner):
-            return found
-    return None
+def _plain(annotation: Any) -> Any:
+    """Take off `Annotated` and `| None`."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        if len(members) == 1:
+            return _plain(members[0])
+    return annotation
+
+
+def _tags(kind: Any) -> list[Any]:
+    """Return the values by which a block's class may be told apart from its siblings."""
+    fields = getattr(kind, "model_fields", {}).values()
+    return [
+        value
+        for field in fields
+        if get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+        if field.is_required()
+    ]

@@ -14,13 +14,13 @@ from transformers import PretrainedConfig
 
 from owlore.memory import simulate as simulation
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import Trained
 from owlore.train.loss import answer_loss
 
 aten = torch.ops.aten
 
 
-def of_a_sequence(config: PretrainedConfig, method: Method, seqlen: int) -> int:
+def of_a_sequence(config: PretrainedConfig, method: Trained, seqlen: int) -> int:
     """Return the operations (2 a multiply-add) of training on one sequence of `seqlen` tokens.
 
     With `trainable: layers` the first gamma layers are awake, so that the backward pass reaches
@@ -32,7 +32,7 @@ def of_a_sequence(config: PretrainedConfig, method: Method, seqlen: int) -> int:
     model = simulation.meta_model(copy.deepcopy(config), method)
     batch = simulation.full_batch(method, 1, seqlen)
     layers = models.decoder_layers(model)
-    for layer in layers[len(layers) if method.gamma is None else method.gamma :]:
+    for layer in layers[method.awake(len(layers)) :]:
         layer.requires_grad_(False)
     counter = FlopCounterMode(
         display=False,

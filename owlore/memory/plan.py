@@ -22,7 +22,7 @@ from owlore.core.files import (
 from owlore.core.provenance import versions
 from owlore.memory import flops
 from owlore.memory import simulate as simulation
-from owlore.study.method import Method
+from owlore.study.method import Trained
 
 # What a GPU needs beyond what its allocator hands out; the upper ends of what is usual.
 CONTEXT_GIB = 0.6  # CUDA's context and the libraries' work space
@@ -46,7 +46,7 @@ class Asked:
     """One method to simulate: its name in tables, and the sizes of a micro-batch."""
 
     name: str
-    method: Method
+    method: Trained
     micro_batch: int
     seqlen: int
 

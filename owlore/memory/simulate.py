@@ -25,9 +25,10 @@ from owlore.data import examples as data
 from owlore.optim.protocol import OwloreOptimizer
 from owlore.sources import models
 from owlore.study.fit import check_method
-from owlore.study.method import Method
+from owlore.study.method import Layers, Method, Trained, require_trained
 from owlore.train.loss import answer_loss
 from owlore.train.methods import build_optimizer, trainable_model
+from owlore.train.precision import dtype_of
 
 GIB = 2**30
 aten = torch.ops.aten
@@ -39,9 +40,9 @@ def simulate(
     """Return the peak memory of one training step, allocated, in GiB, and what it consists of.
 
     The step is a full batch without padding in which every token is labelled, with all optimizer
-    state in place; see `train`. With `trainable: layers` the draw
-    is the costliest (see `_sleeping_layers`); with `state: keep` all layers have state, as after
-    many draws; offloaded state is elsewhere and does not count.
+    state in place; see `train`. With `trainable: layers` the draw is the costliest (see
+    `_sleeping_layers`); with `state: keep` all layers have state, as after many draws; offloaded
+    state is elsewhere and does not count.
 
     Returns:
         peak_gib and its parts, which add up to it: weights_gib (buffers included), gradients_gib,
@@ -51,6 +52,7 @@ def simulate(
     Raises:
         BadInput: the method trains nothing, or method and sizes do not fit the model.
     """
+    method = require_trained(method, "simulate")
     _check(config, method, seqlen)
     model = meta_model(config, method)
     # What an optimizer computes once, such as the tables of 8-bit moments, fake tensors cannot.
@@ -68,14 +70,15 @@ def simulate(
     return _split(tracker, optimizer)
 
 
-def optimizer_in_mid_training(model: PreTrainedModel, method: Method) -> OwloreOptimizer:
+def optimizer_in_mid_training(model: PreTrainedModel, method: Trained) -> OwloreOptimizer:
     """Freeze what sleeps and return the optimizer with its state, as it is after many steps."""
     optimizer = build_optimizer(model, method)
     asleep = _sleeping_layers(model, method)
     resting = {p for layer in asleep for p in layer.parameters()}
+    keep = isinstance(method, Layers) and method.state == "keep"
     for parameter in model.parameters():
         # State that is dropped or offloaded is not here: it is never made.
-        if parameter.requires_grad and (method.state == "keep" or parameter not in resting):
+        if parameter.requires_grad and (keep or parameter not in resting):
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
@@ -89,7 +92,7 @@ def train(
     model: PreTrainedModel,
     optimizer: OwloreOptimizer,
     batch: dict[str, Tensor],
-    method: Method,
+    method: Trained,
     before: Callable[[], None] = lambda: None,
 ) -> None:
     """Take the steps that show the peak; `before` is called before each micro-batch.
@@ -98,7 +101,7 @@ def train(
     With accumulation, two micro-batches: from the second on, the gradients of earlier ones lie
     beside the activations.
     """
-    for _ in range(1 if method.projection == "none" else 2):
+    for _ in range(2 if method.projected else 1):
         for _ in range(min(2, method.gradient_accumulation_steps)):
             before()
             answer_loss(model, batch, None).backward()  # type: ignore[no-untyped-call]
@@ -173,9 +176,7 @@ def _as_rows(index: Tensor | None) -> list[Tensor | None]:
     return [torch.zeros(index.numel(), dtype=torch.int64) for _ in range(index.dim())]
 
 
-def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
-    if method.trainable == "none":
-        raise BadInput("method.trainable: none: nothing to simulate; allowed: all, lora, layers")
+def _check(config: PretrainedConfig, method: Trained, seqlen: int) -> None:
     shape = models.shape(config)
     window = shape["max_position_embeddings"]
     # The window limits this batch, whatever the method's max_length.
@@ -184,10 +185,10 @@ def _check(config: PretrainedConfig, method: Method, seqlen: int) -> None:
         raise BadInput(f"--seqlen: {seqlen}: at least 2, at most the model's window ({window})")
 
 
-def meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
+def meta_model(config: PretrainedConfig, method: Trained) -> PreTrainedModel:
     """Build the model without storage: peft cannot replace modules of fake tensors."""
     config = copy.deepcopy(config)  # building a model writes into its configuration
-    dtype = models.DTYPES[method.dtype]
+    dtype = models.DTYPES[dtype_of(method.precision)]
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
@@ -199,7 +200,7 @@ def meta_model(config: PretrainedConfig, method: Method) -> PreTrainedModel:
     return model
 
 
-def full_batch(method: Method, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
+def full_batch(method: Trained, micro_batch: int, seqlen: int) -> dict[str, Tensor]:
     """Return a batch, not fake, as training makes it of examples that are all `seqlen` long."""
     examples = [data.Example([0] * seqlen, [0] * seqlen)] * micro_batch
     if method.padding_free:
@@ -222,15 +223,17 @@ def materialise(model: nn.Module) -> None:
             setattr(module, name, made[tensor])
 
 
-def _sleeping_layers(model: PreTrainedModel, method: Method) -> list[nn.Module]:
+def _sleeping_layers(model: PreTrainedModel, method: Trained) -> list[nn.Module]:
     """Return the decoder layers that do not train, so that the others cost most of all draws.
 
     The backward pass reaches the last layers first: their gradients then lie beside all the
     activations. But if the embeddings are frozen, layers before the first that is awake save no
     activations; that matters more, unless checkpointing keeps them small.
     """
+    if not isinstance(method, Layers):
+        return []
     layers = list(models.decoder_layers(model))
-    sleeping = len(layers) - (len(layers) if method.gamma is None else method.gamma)
+    sleeping = len(layers) - method.gamma
     first = 0 if method.train_embeddings or method.gradient_checkpointing else 1
     return layers[first : first + sleeping]
 

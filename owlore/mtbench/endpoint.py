@@ -21,7 +21,7 @@ import openai
 from owlore.core.errors import BadInput, OwloreError
 from owlore.core.files import canonical_json, sha256_text
 from owlore.core.journal import Journal
-from owlore.study.config import Judge
+from owlore.study.judge import EndpointJudge, Judge
 
 RETRIES = 10  # of one request: the client waits 0.5, 1, 2, 4, 8, 8 … seconds or as it is told to
 CHARACTERS_A_TOKEN = 4  # rule of thumb for English, to guess before the endpoint counts
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 def request_key(judge: Judge, request: Row, *which: Any) -> str:
     """Return the identity of a question to the judge: endpoint, model, words, and `which` it is."""
-    return sha256_text(canonical_json([judge.base_url, judge.model, request, *which]))
+    return sha256_text(canonical_json([judge.address, judge.model, request, *which]))
 
 
 def estimated_tokens(request: Row) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def estimated_tokens(request: Row) -> tuple[int, int]:
 class Ledger:
     """The HTTP requests of one judged model to one judge, on disk, and the caps on them."""
 
-    def __init__(self, journal: Journal, judge: Judge):
+    def __init__(self, journal: Journal, judge: EndpointJudge):
         """Take up where the journal ends."""
         self._journal, self._judge = journal, judge
         self._lock = threading.Lock()
@@ -179,7 +179,7 @@ def _usage(reply: Any, guess: int) -> tuple[int, int]:
 
 
 def open_endpoint(
-    judge: Judge, ledger: Ledger, requests: Mapping[str, Row]
+    judge: EndpointJudge, ledger: Ledger, requests: Mapping[str, Row]
 ) -> Callable[[str], str]:
     """Return what asks the judge one of `requests` by its key and gives the judgment's text.
 
@@ -189,7 +189,7 @@ def open_endpoint(
     Raises:
         BadInput: the address is not one, or the key is not set.
     """
-    address = urlsplit(judge.base_url or "")
+    address = urlsplit(judge.base_url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise BadInput(f"judge.base_url: {judge.base_url}: allowed: http://… or https://…")
     secret = "none"  # given in any case, or the client would send OPENAI_API_KEY to any endpoint

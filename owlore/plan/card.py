@@ -20,6 +20,7 @@ from owlore.memory import plan as memory_plan
 from owlore.memory.plan import Asked
 from owlore.sources import shapes
 from owlore.study.config import Study, check_study
+from owlore.study.method import Trained
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _wanted(study: Study, resources: Path) -> Iterator[tuple[str, str, Pretraine
         for track in study.tracks:
             for name in study.run:
                 method = study.method(name, track, model)
-                if method.trainable != "none":
+                if isinstance(method, Trained):
                     size = method.per_device_train_batch_size
                     yield model, track, config, Asked(name, method, size, method.max_length)
 

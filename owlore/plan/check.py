@@ -6,6 +6,8 @@ from owlore.core.files import free_bytes, read_json, read_jsonl
 from owlore.data.training_formats import texts
 from owlore.sources.shapes import PUBLISHED, on_hub
 from owlore.study.config import Cell, Study
+from owlore.study.method import Trained
+from owlore.train.precision import dtype_of
 
 GIB = 2**30
 WORDS_TO_TOKENS = 1.5  # a rough count while the training data is only text
@@ -46,7 +48,7 @@ def _training(study: Study, root: Path) -> str:
         for model in study.models
         for name in study.run
     ]
-    examples = [m.max_steps * m.examples_per_step for m in methods if m.trainable != "none"]
+    examples = [m.max_steps * m.examples_per_step for m in methods if isinstance(m, Trained)]
     cells = len(examples) * len(study.seeds)
     total = sum(examples) * len(study.seeds)
     text = f"{cells} runs, {total:,} examples in all"
@@ -72,7 +74,7 @@ def _judging(study: Study) -> str:
             # Two turns a question: the first judged with one answer, the second with both.
             read += asked.questions * (2 * PROMPT_TOKENS + 3 * asked.max_new_tokens)
             graded += 2 * asked.questions
-            if asked.judge.provider == "openai":  # our own judge reads the grade off its logits
+            if asked.judge.explains:
                 written += 2 * asked.questions * GRADE_TOKENS
     if not graded:
         return "none"
@@ -97,8 +99,9 @@ def _disk(study: Study, root: Path, resources: Path, trained: list[Cell]) -> str
     kept = sum(sizes.values())
     for cell in trained:
         method = study.method(cell.method, cell.track, cell.model)
-        if method.trainable != "lora":
-            kept += parameters[cell.model] * (4 if method.dtype == "float32" else 2)
+        if isinstance(method, Trained) and not method.adapter:
+            width = 4 if dtype_of(method.precision) == "float32" else 2
+            kept += parameters[cell.model] * width
     # A full fine-tuning checkpoint holds weights and two moments; two of them may lie on disk.
     working = 6 * max(sizes.values())
     return (

@@ -1,10 +1,12 @@
 """One trained cell: `finetune.json`, and a row of `history.jsonl`."""
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Cell, Study
-from owlore.study.method import Method
+from owlore.study.method import Method, MethodKind
+
+AnyMethod = TypeVar("AnyMethod", bound=MethodKind)
 
 
 class FinetuneJob(Job):
@@ -24,7 +26,7 @@ class FinetuneJob(Job):
         return cls(cell=cell, method=without_pace(method), seed=cell.seed or 0)
 
 
-def without_pace(method: Method) -> Method:
+def without_pace(method: AnyMethod) -> AnyMethod:
     """Return the method with what decides no result at its default."""
     if not hasattr(method, "checkpoint_steps"):
         return method

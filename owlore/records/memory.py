@@ -1,11 +1,15 @@
 """Simulated peak memory of a model's methods: `memory/<model>.json`, and a CSV beside it."""
 
-from typing import Self
+from typing import Annotated, Self
+
+from pydantic import Field
 
 from owlore.records.base import Job, Part, Record
 from owlore.records.finetune import without_pace
 from owlore.study.config import Study
-from owlore.study.method import Method
+from owlore.study.method import Trained
+
+OneTrained = Annotated[Trained, Field(discriminator="trainable")]
 
 
 class MemoryJob(Job):
@@ -13,7 +17,7 @@ class MemoryJob(Job):
 
     model: str
     seed: int
-    methods: dict[str, dict[str, Method]]  # track → name → method
+    methods: dict[str, dict[str, OneTrained]]  # track → name → method
 
     @classmethod
     def of(cls, study: Study, model: str) -> Self:
@@ -29,7 +33,7 @@ class MemoryJob(Job):
                 track: {
                     name: without_pace(method)
                     for name, method in by_name.items()
-                    if method.trainable != "none"
+                    if isinstance(method, Trained)
                 }
                 for track, by_name in methods.items()
             },

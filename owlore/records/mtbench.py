@@ -3,7 +3,8 @@
 from typing import Self
 
 from owlore.records.base import Job, Made, Part
-from owlore.study.config import TRANSPORT, Cell, Judge, MTBench, Study
+from owlore.study.config import Cell, MTBench, Study
+from owlore.study.judge import TRANSPORT, Judge
 
 
 class AnswerJob(Job):

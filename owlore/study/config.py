@@ -8,13 +8,14 @@ changes a result is a key here; threads, memory and GPUs belong to the Snakemake
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from owlore.core.errors import BadInput
 from owlore.core.parsing import load_yaml, near, parse
-from owlore.study.method import Method, Name, Override, PositiveInt, Strict
+from owlore.study.blocks import Name, PositiveInt, Strict
+from owlore.study.judge import Judge
+from owlore.study.method import Method, Override, parse_method
 
 # A study is made before its commits are known to everybody: `owlore pin` fills in what is unpinned.
 Revision = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|unpinned)$")]
@@ -133,45 +134,6 @@ class Benchmark(Strict):
         "float32", description="of the weights while scoring"
     )
     data_dir: str | None = Field(None, description="local copies of the data sets, no hub")
-
-
-# Keys of a judge that say how it is asked, not what: they change no result.
-TRANSPORT = ("concurrency", "timeout_s", "max_requests", "max_tokens")
-
-
-class Judge(Strict):
-    """Who grades the MT-Bench answers. Beyond provider and model all keys are for `openai`."""
-
-    provider: Literal["transformers", "openai"]
-    model: str = Field(description="base (the cell's base model), a folder, or an API model name")
-    base_url: str | None = None
-    api_key_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
-    judgings: Annotated[int, Field(ge=1, le=99)] = Field(
-        1, description="how often each turn is judged; its score is the median"
-    )
-    answer_tokens: PositiveInt = Field(2048, description="longest judgment; 2,048 is FastChat's")
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(4, description="requests at a time")
-    timeout_s: float = Field(300.0, gt=0, description="seconds to wait for one reply")
-    max_requests: PositiveInt | None = Field(
-        None, description="most HTTP requests for one judged model, retries and reruns included"
-    )
-    max_tokens: PositiveInt | None = Field(
-        None, description="most tokens for one judged model, prompts and judgments together"
-    )
-
-    @model_validator(mode="after")
-    def endpoint(self) -> "Judge":
-        if self.provider == "openai":
-            if self.base_url is None:
-                raise ValueError("base_url is needed with provider: openai")
-            if "@" in urlsplit(self.base_url).netloc:  # it would be in every file that names it
-                raise ValueError("base_url holds a name or key: name its variable in api_key_env")
-            return self
-        given = {**self.model_dump(), "provider": None, "model": None}
-        for name, field in type(self).model_fields.items():
-            if given[name] is not None and given[name] != field.default:
-                raise ValueError(f"{name} is for provider: openai; a local judge is deterministic")
-        return self
 
 
 class MTBench(Strict):
@@ -301,16 +263,20 @@ class Study(Strict):
         Raises:
             BadInput: a key or value of the block, or of an override, is not allowed.
         """
-        block = dict(self.methods[name])
-        shared = self.training if block.get("trainable") != "none" else {}
+        block = self.methods[name]
         where = f"methods.{name}"
-        merged = {**shared, **block}
-        method = parse(Method, merged, where)
-        for override in method.overrides:
+        merged = self._on_training(block)
+        for override in parse_method(merged, where).overrides:
             if override.track in (None, track) and override.model in (None, model):
-                merged = {**merged, **override.values}
+                block = {**block, **override.values}
+        merged = self._on_training(block)
         merged.pop("overrides", None)
-        return parse(Method, merged, where)
+        return parse_method(merged, where)
+
+    def _on_training(self, block: dict[str, Any]) -> dict[str, Any]:
+        """Lay a method's block over `training:`, which says nothing of the base model."""
+        shared = self.training if block.get("trainable") != "none" else {}
+        return {**shared, **block}
 
     def cells(self) -> list[Cell]:
         """Every cell of the study: the base model once per model and track, the rest per seed."""

@@ -8,7 +8,7 @@ from typing import Any
 from owlore.core.errors import BadInput
 from owlore.core.files import read_json
 from owlore.study.config import Study
-from owlore.study.method import Method
+from owlore.study.method import Layers, Method, Trained
 
 
 def check_method(shape: Mapping[str, Any], method: Method, where: str) -> None:
@@ -24,16 +24,17 @@ def check_method(shape: Mapping[str, Any], method: Method, where: str) -> None:
             or the precision needs a package that is not installed.
     """
     layers, hidden = shape["decoder_layers"], shape["hidden_size"]
-    if method.gamma is not None and method.gamma > layers:
+    if isinstance(method, Layers) and method.gamma > layers:
         raise BadInput(f"{where}.gamma: {method.gamma}: the model has {layers} decoder layers")
-    for key in ("rank", "r"):
-        rank = getattr(method, key)
-        if rank is not None and rank > hidden:
+    for key, rank in method.ranks.items():
+        if rank > hidden:
             raise BadInput(f"{where}.{key}: {rank}: at most the model's hidden size, {hidden}")
-    if method.rounding == "lean" and importlib.util.find_spec("torchao") is None:
+    if not isinstance(method, Trained):
+        return
+    if method.precision == "bfloat16-lean" and importlib.util.find_spec("torchao") is None:
         raise BadInput(f"{where}.precision: {method.precision} needs torchao: pip install torchao")
     window = shape["max_position_embeddings"]
-    if method.trainable != "none" and window is not None and method.max_length > window:
+    if window is not None and method.max_length > window:
         raise BadInput(f"{where}.max_length: {method.max_length}: the model's window is {window}")
 
 

@@ -1,21 +1,16 @@
 """A method: one row of the comparison, as a block of a study.
 
 A method is data: what trains, how layers are drawn, how gradients are projected, and the usual
-knobs in the terms of transformers and peft.
+knobs in the terms of transformers and peft. What trains (`trainable`) tells the kinds apart.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-PositiveInt = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """Base of all blocks: unknown keys are errors, values never change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from owlore.core.errors import BadInput
+from owlore.core.parsing import OneOf, parse
+from owlore.study.blocks import Kind, Name, PositiveInt, Strict
 
 
 class Override(Strict):
@@ -26,43 +21,57 @@ class Override(Strict):
     values: Annotated[dict[str, Any], Field(min_length=1)]
 
 
-class Method(Strict):
-    """One row of the table: trainable × sampling × projection × state, and the usual knobs."""
+class MethodKind(Kind):
+    """What every method has, and what its readers may ask of any."""
 
-    trainable: Literal["none", "all", "lora", "layers"]
+    tag: ClassVar[str] = "trainable"
+    trains: ClassVar[bool] = True
+    adapter: ClassVar[bool] = False  # what is kept is an adapter, not a whole model
 
-    # Which decoder layers train now (trainable: layers)
-    sampling: Literal["uniform", "outlier", "outlier-reversed", "decrease", "increase"] | None = (
-        Field(None, description="weights of the layer draw")
-    )
-    law: Literal["successive", "marginal"] = "successive"
-    gamma: PositiveInt | None = Field(None, description="decoder layers trained at a time")
-    interval_steps: PositiveInt | None = Field(None, description="K: steps between two draws")
-    train_embeddings: bool = Field(True, description="embedding, head and final norm train too")
-    state: Literal["drop", "keep", "offload"] = Field(
-        "drop", description="what becomes of a layer's optimizer state when it falls asleep"
-    )
+    overrides: list[Override] = Field(default_factory=list)
 
-    # Low-rank gradient projection
-    projection: Literal["none", "low-rank"] = "none"
-    rank: PositiveInt | None = None
-    update_proj_gap: PositiveInt = 200
-    scale: float = Field(1.0, gt=0)
-    side: Literal["std", "left", "right"] = "std"
-    refresh: Literal["svd", "randomized", "subspace"] = "subspace"
-    moments: Literal["reset", "keep", "rotate"] = "reset"
+    @classmethod
+    def kinds(cls) -> tuple[type[Kind], ...]:
+        """All kinds of methods."""
+        return METHODS
 
-    # LoRA, in peft's terms
-    r: PositiveInt | None = None
-    lora_alpha: PositiveInt | None = None
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] = "all-linear"
-    use_rslora: bool = False
-    use_dora: bool = False
-    init_lora_weights: bool | str = True
+    @classmethod
+    def refusal(cls, key: str, value: Any) -> str:
+        """Say why another kind's key is not allowed here; a projection's own keys go by it."""
+        if key in LOW_RANK:
+            return f"{key} is only allowed with projection: low-rank"
+        if key == "projection":
+            return f"{key}: {value} is only allowed with {cls.owners(key)}"
+        return super().refusal(key, value)
 
-    # Training, in transformers' terms
-    learning_rate: float | None = Field(None, gt=0, le=1)
+    @property
+    def needs_outliers(self) -> bool:
+        """Whether the layer draw uses the model's outlier scores."""
+        return False
+
+    @property
+    def projected(self) -> bool:
+        """Whether gradients are projected to low rank."""
+        return False
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Ranks by their key; none may exceed the model's hidden size."""
+        return {}
+
+
+class Base(MethodKind):
+    """The base model as it is: the floor of every table."""
+
+    trains: ClassVar[bool] = False
+
+    trainable: Literal["none"]
+
+
+class TrainedKind(MethodKind):
+    """The knobs of training, in transformers' terms."""
+
+    learning_rate: float = Field(gt=0, le=1)
     max_steps: PositiveInt = 30
     per_device_train_batch_size: PositiveInt = 16
     gradient_accumulation_steps: PositiveInt = 1
@@ -94,45 +103,10 @@ class Method(Strict):
     )
     checkpoint_steps: PositiveInt = 10
 
-    overrides: list[Override] = Field(default_factory=list)
-
     @model_validator(mode="after")
-    def keys_fit(self) -> "Method":
-        # A default spelt out is as good as left out: recorded blocks have every key.
-        fields = type(self).model_fields
-        given = {key for key in fields if getattr(self, key) != fields[key].default}
-        layered = {"sampling", "law", "gamma", "interval_steps", "train_embeddings", "state"}
-        projected = {"rank", "update_proj_gap", "scale", "side", "refresh", "moments"}
-        adapter = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora"}
-        adapter.add("init_lora_weights")
-
-        def refuse(keys: set[str], condition: str) -> None:
-            for key in sorted(keys & given):
-                raise ValueError(f"{key} is only allowed with {condition}")
-
-        def require(keys: tuple[str, ...], condition: str) -> None:
-            for key in keys:
-                if getattr(self, key) is None:
-                    raise ValueError(f"{key} is needed with {condition}")
-
-        if self.trainable == "layers":
-            require(("sampling", "gamma", "interval_steps"), "trainable: layers")
-        else:
-            refuse(layered, "trainable: layers")
-        if self.trainable == "lora":
-            require(("r", "lora_alpha"), "trainable: lora")
-        else:
-            refuse(adapter, "trainable: lora")
-        if self.projection == "low-rank":
-            if self.trainable not in ("all", "layers"):
-                raise ValueError("projection: low-rank is only allowed with trainable: all, layers")
-            require(("rank",), "projection: low-rank")
-        else:
-            refuse(projected, "projection: low-rank")
-        if self.precision != "float32":
-            refuse({"mixed_precision"}, "precision: float32")
-        if self.trainable != "none":
-            require(("learning_rate",), f"trainable: {self.trainable}")
+    def mixed_precision_has_float32_weights(self) -> "TrainedKind":
+        if self.mixed_precision != "none" and self.precision != "float32":
+            raise ValueError("mixed_precision is only allowed with precision: float32")
         return self
 
     @property
@@ -141,16 +115,134 @@ class Method(Strict):
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @property
-    def dtype(self) -> str:
-        """Of the weights: float32 or bfloat16."""
-        return self.precision.split("-")[0]
+    def steps_between_draws(self) -> int:
+        """Steps in which the same parameters train."""
+        return self.max_steps
+
+    def awake(self, layers: int) -> int:
+        """Return how many of so many decoder layers train at a time."""
+        return layers
+
+
+class LowRank(TrainedKind):
+    """Mixed into the kinds that train whole matrices: gradients may be projected to low rank."""
+
+    projection: Literal["none", "low-rank"] = "none"
+    rank: PositiveInt | None = None
+    update_proj_gap: PositiveInt = 200
+    scale: float = Field(1.0, gt=0)
+    side: Literal["std", "left", "right"] = "std"
+    refresh: Literal["svd", "randomized", "subspace"] = "subspace"
+    moments: Literal["reset", "keep", "rotate"] = "reset"
+
+    @model_validator(mode="after")
+    def projection_keys_need_a_projection(self) -> "LowRank":
+        if self.projected:
+            if self.rank is None:
+                raise ValueError("rank is needed with projection: low-rank")
+            return self
+        for key in LOW_RANK:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is only allowed with projection: low-rank")
+        return self
 
     @property
-    def rounding(self) -> str:
-        """What `LowRankAdamW` does with an update of a bfloat16 weight."""
-        return self.precision.partition("-")[2] or "nearest"
+    def projected(self) -> bool:
+        """Whether gradients are projected to low rank."""
+        return self.projection == "low-rank"
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The projection's rank, if there is one."""
+        return {} if self.rank is None else {"rank": self.rank}
+
+
+# Keys that say how gradients are projected, if they are
+LOW_RANK = ("moments", "rank", "refresh", "scale", "side", "update_proj_gap")
+
+
+class Full(LowRank):
+    """All parameters train."""
+
+    trainable: Literal["all"]
+
+
+class Lora(TrainedKind):
+    """An adapter trains, in peft's terms."""
+
+    adapter: ClassVar[bool] = True
+
+    trainable: Literal["lora"]
+    r: PositiveInt
+    lora_alpha: PositiveInt
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
+    init_lora_weights: bool | str = True
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The adapter's rank."""
+        return {"r": self.r}
+
+
+class Layers(LowRank):
+    """Some decoder layers train at a time, drawn anew every `interval_steps`."""
+
+    trainable: Literal["layers"]
+    sampling: Literal["uniform", "outlier", "outlier-reversed", "decrease", "increase"] = Field(
+        description="weights of the layer draw"
+    )
+    law: Literal["successive", "marginal"] = "successive"
+    gamma: PositiveInt = Field(description="decoder layers trained at a time")
+    interval_steps: PositiveInt = Field(description="K: steps between two draws")
+    train_embeddings: bool = Field(True, description="embedding, head and final norm train too")
+    state: Literal["drop", "keep", "offload"] = Field(
+        "drop", description="what becomes of a layer's optimizer state when it falls asleep"
+    )
 
     @property
     def needs_outliers(self) -> bool:
         """Whether the layer draw uses the model's outlier scores."""
         return self.sampling in ("outlier", "outlier-reversed")
+
+    @property
+    def steps_between_draws(self) -> int:
+        """Steps in which the same parameters train."""
+        return self.interval_steps
+
+    def awake(self, layers: int) -> int:
+        """Return how many of so many decoder layers train at a time."""
+        return self.gamma
+
+
+METHODS = (Base, Full, Lora, Layers)
+Trained: TypeAlias = Full | Lora | Layers
+Method: TypeAlias = Annotated[Base | Full | Lora | Layers, Field(discriminator="trainable")]
+ANY_METHOD: OneOf[Method] = OneOf(Method)
+
+
+def parse_method(block: Any, where: str = "method") -> Method:
+    """Check a method's block, `training:` and overrides already merged into it.
+
+    Raises:
+        BadInput: one line that names the key, the value and what is allowed.
+    """
+    return parse(ANY_METHOD, block, where)
+
+
+def require_trained(method: Method, purpose: str) -> Trained:
+    """Return a method that trains something.
+
+    Args:
+        method: the method.
+        purpose: what it is wanted for, a verb.
+
+    Raises:
+        BadInput: it trains nothing.
+    """
+    if not isinstance(method, Base):
+        return method
+    allowed = ", ".join(kind.tag_value() for kind in METHODS if kind.trains)
+    raise BadInput(f"method.trainable: none: nothing to {purpose}; allowed: {allowed}")

@@ -34,7 +34,7 @@ from owlore.optim.protocol import OwloreOptimizer
 from owlore.records.base import Proof
 from owlore.records.proof import ASIDE, CODE_CHANGED, misfit
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import Layers, Trained
 from owlore.train import sharding
 from owlore.train.loss import answer_loss
 from owlore.train.meter import KINDS, Measuring, Meter
@@ -50,7 +50,7 @@ class CellTrainer(Trainer):
 
     language_model: PreTrainedModel
     order: data.TrainingOrder
-    method: Method
+    method: Trained
     seed: int
     switch: LayerSwitch | None
     meter: Meter
@@ -63,7 +63,7 @@ class CellTrainer(Trainer):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         examples: list[data.Example],
-        method: Method,
+        method: Trained,
         seed: int,
         scores: list[float] | None,
         checkpoints: Path,
@@ -92,8 +92,7 @@ class CellTrainer(Trainer):
         trainer.language_model, trainer.order = model, order
         trainer.method, trainer.seed = method, seed
         trainer.meter, trainer.switch = Meter(), None
-        if method.trainable == "layers":
-            assert method.sampling and method.gamma and method.interval_steps
+        if isinstance(method, Layers):
             layers = models.decoder_layers(model)
             weights = layer_weights(method.sampling, len(layers), scores)
             sampler = LayerSampler(weights, method.gamma, method.law, seed)
@@ -316,8 +315,7 @@ def _not_ours(marker: Path, asked: Proof) -> str:
     return misfit(Proof.model_validate(before) if before else None, asked)
 
 
-def _arguments(method: Method, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
-    assert method.learning_rate is not None
+def _arguments(method: Trained, seed: int, checkpoints: Path, device: str) -> TrainingArguments:
     size, accumulation = sharding.shares(method, ranks.count())
     arguments = TrainingArguments(
         output_dir=str(checkpoints),

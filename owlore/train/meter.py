@@ -21,7 +21,7 @@ from owlore.data.examples import TrainingOrder
 from owlore.optim.here import here
 from owlore.optim.protocol import OwloreOptimizer
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import Trained
 from owlore.train.memory import Recording
 from owlore.train.switching import LayerSwitch
 
@@ -80,7 +80,7 @@ class Measuring(TrainerCallback):
         meter: Meter,
         model: PreTrainedModel,
         order: TrainingOrder,
-        method: Method,
+        method: Trained,
         switch: LayerSwitch | None,
         optimizer: Callable[[], OwloreOptimizer],
         device: str,
@@ -200,7 +200,7 @@ class Measuring(TrainerCallback):
         row.update(measured)
 
 
-def recorded_steps(order: TrainingOrder, method: Method) -> set[int]:
+def recorded_steps(order: TrainingOrder, method: Trained) -> set[int]:
     """Return the steps, from 0, whose peak of allocated memory is measured on a CPU.
 
     Recording costs time, so only the step that is likely to set the peak is: of every draw of
@@ -216,7 +216,7 @@ def recorded_steps(order: TrainingOrder, method: Method) -> set[int]:
         batches = [lengths[start : start + size] for start in starts]
         return max(sum(b) if method.padding_free else size * max(b) for b in batches)
 
-    together = method.interval_steps or method.max_steps
+    together = method.steps_between_draws
     found = set()
     for first in range(0, method.max_steps, together):
         steps = range(first, min(first + together, method.max_steps))

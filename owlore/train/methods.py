@@ -14,19 +14,19 @@ from owlore.optim.protocol import OwloreOptimizer
 from owlore.optim.sharded_adamw import ShardedAdamW
 from owlore.optim.sharded_lowrank import ShardedLowRankAdamW
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import Layers, Lora, LowRank, Trained
+from owlore.train.precision import rounding_of
 
 Groups = list[dict[str, Any]]  # torch's parameter groups
 
 
-def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
+def trainable_model(model: PreTrainedModel, method: Trained) -> PreTrainedModel:
     """Return the model with the method's trainable part set up, in training mode.
 
     LoRA and its kin come from peft. With `trainable: layers` the decoder layers stay trainable
     here: the layer switch freezes them, after the optimizer has seen them all.
     """
-    if method.trainable == "lora":
-        assert method.r is not None and method.lora_alpha is not None
+    if isinstance(method, Lora):
         config = LoraConfig(
             task_type="CAUSAL_LM",
             r=method.r,
@@ -38,7 +38,7 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
             init_lora_weights=cast("Any", method.init_lora_weights),
         )
         model = cast("PreTrainedModel", get_peft_model(model, config))
-    elif method.trainable == "layers" and not method.train_embeddings:
+    elif isinstance(method, Layers) and not method.train_embeddings:
         inside = {id(p) for p in models.decoder_layers(model).parameters()}
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in inside)
@@ -52,10 +52,9 @@ def trainable_model(model: PreTrainedModel, method: Method) -> PreTrainedModel:
     return model
 
 
-def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> OwloreOptimizer:
+def build_optimizer(model: PreTrainedModel, method: Trained, seed: int = 0) -> OwloreOptimizer:
     """Return the method's optimizer over all that trains now or may be woken later."""
-    assert method.learning_rate is not None
-    kind = OPTIMIZERS[method.projection]
+    kind = OPTIMIZERS[_projection(method)]
     sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
     return (kind.sharded if sharded else kind.whole)(
         optimizer_groups(model, method),
@@ -63,28 +62,32 @@ def build_optimizer(model: PreTrainedModel, method: Method, seed: int = 0) -> Ow
         betas=(method.adam_beta1, method.adam_beta2),
         eps=method.adam_epsilon,
         weight_decay=method.weight_decay,
-        rounding=method.rounding,
+        rounding=rounding_of(method.precision),
         seed=seed,
     )
 
 
-def optimizer_groups(model: nn.Module, method: Method) -> Groups:
+def optimizer_groups(model: nn.Module, method: Trained) -> Groups:
     """Return the parameter groups of the method's optimizer, over all that trains."""
-    return OPTIMIZERS[method.projection].groups(model, method)
+    return OPTIMIZERS[_projection(method)].groups(model, method)
 
 
-def _one_group(model: nn.Module, method: Method) -> Groups:
+def _projection(method: Trained) -> str:
+    return method.projection if isinstance(method, LowRank) else "none"
+
+
+def _one_group(model: nn.Module, method: Trained) -> Groups:
     return [{"params": _trained(model)}]
 
 
-def _projected_apart(model: nn.Module, method: Method) -> Groups:
+def _projected_apart(model: nn.Module, method: Trained) -> Groups:
     """Return two groups: what is projected, and the rest.
 
     Projected are the weights of the decoder layers' linear maps whose smaller side exceeds the
     rank; embeddings, norms and biases never are (GaLore, section 5.1: attention and feed-forward
     matrices).
     """
-    assert method.rank is not None
+    assert isinstance(method, LowRank) and method.rank is not None
     trained = _trained(model)
     matrices = [
         module.weight
@@ -119,7 +122,7 @@ class Kind(NamedTuple):
 
     whole: Callable[..., OwloreOptimizer]
     sharded: Callable[..., OwloreOptimizer]  # of parameters that FSDP2 has made DTensors
-    groups: Callable[[nn.Module, Method], Groups]
+    groups: Callable[[nn.Module, Trained], Groups]
 
 
 # By the method's `projection`. To add an optimizer, write its module in `owlore.optim`, fulfil the

@@ -46,14 +46,15 @@ from transformers import PreTrainedModel
 from owlore.core import ranks
 from owlore.core.errors import BadInput, TrainingStopped
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import Trained
 from owlore.train.loss import answer_loss
+from owlore.train.precision import rounding_of
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal for us when our parent dies
 PATIENCE = timedelta(minutes=30)  # of a rank for the others: one writes, the rest waits
 
 
-def check(method: Method) -> None:
+def check(method: Trained) -> None:
     """Check a method against the number of ranks.
 
     Raises:
@@ -67,7 +68,7 @@ def check(method: Method) -> None:
                 "(torchrun); on one allowed: none"
             )
         return
-    if method.rounding == "lean":
+    if rounding_of(method.precision) == "lean":
         raise BadInput(
             f"method.precision: {method.precision}: not on several ranks ({count}); allowed: "
             "float32, bfloat16, bfloat16-master, bfloat16-stochastic"
@@ -80,7 +81,7 @@ def check(method: Method) -> None:
         )
 
 
-def shares(method: Method, count: int) -> tuple[int, int]:
+def shares(method: Trained, count: int) -> tuple[int, int]:
     """Return a rank's micro-batch size and micro-batches a step.
 
     Each micro-batch of one process is cut into equal parts where that works out: a step is then
@@ -129,7 +130,7 @@ def together(device: str) -> Iterator[None]:
         raise (_lost_rank(error) or error) from None
 
 
-def shard(model: PreTrainedModel, method: Method, device: str) -> None:
+def shard(model: PreTrainedModel, method: Trained, device: str) -> None:
     """Shard a model in place; all parameters become DTensors in row shards.
 
     Every group must have something to train here: FSDP2 settles a group's dtypes once, and with

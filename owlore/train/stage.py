@@ -36,10 +36,11 @@ from owlore.records.finetune import FinetuneJob, FinetuneRecord, names_of
 from owlore.records.outliers import LayerScores
 from owlore.sources import models
 from owlore.study.fit import check_method
-from owlore.study.method import Method
+from owlore.study.method import Full, Layers, Method, require_trained
 from owlore.train import sharding
 from owlore.train.loop import CellTrainer
 from owlore.train.methods import trainable_model
+from owlore.train.precision import dtype_of
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def _trained(
     asked: Proof,
 ) -> FinetuneRecord | None:
     started, clock = provenance.now(), time.monotonic()
-    method, model_dir, device = job.method, inputs.model, _checked_device(device)
+    method = require_trained(job.method, "train")
+    model_dir, device = inputs.model, _checked_device(device)
     if checkpoint_steps is not None:
         method = method.model_copy(update={"checkpoint_steps": checkpoint_steps})
     config = models.read_config(model_dir)
@@ -131,11 +133,11 @@ def _trained(
     if largest >= config.get_text_config().vocab_size:
         raise BadInput(f"data: token {largest} is outside the model's vocabulary")
     size = sum(file.stat().st_size for file in model_dir.glob("*.safetensors"))
-    require_free_space(output, size * (8 if method.trainable == "all" else 4))
+    require_free_space(output, size * (8 if isinstance(method, Full) else 4))
 
     with sharding.together(device):
         torch.manual_seed(job.seed)
-        model = trainable_model(models.load(model_dir, method.dtype), method)
+        model = trainable_model(models.load(model_dir, dtype_of(method.precision)), method)
         trainer = CellTrainer.assemble(
             model, tokenizer, examples, method, job.seed, scores, output / "checkpoints", device
         )
@@ -151,7 +153,7 @@ def _trained(
     return FinetuneRecord(
         **names_of(job),
         model_dir=str(output / "model"),
-        adapter=method.trainable == "lora",
+        adapter=method.adapter,
         weights_sha256=models.weights_sha256(output / "model"),
         base_sha256=asked.read["base"],
         data_sha256=asked.read["data"],
@@ -169,7 +171,7 @@ def _trained(
 
 
 def _outlier_ratios(method: Method, inputs: Inputs) -> list[float] | None:
-    if not method.needs_outliers:
+    if not isinstance(method, Layers) or not method.needs_outliers:
         return None
     if inputs.outliers is None:
         raise BadInput(f"--outliers: sampling: {method.sampling} needs a file of outlier scores")

@@ -13,11 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from owlore.cli.main import main
 from owlore.core.files import read_json
-from owlore.core.parsing import parse
 from owlore.memory import plan as memory_plan
 from owlore.memory import simulate as simulation
 from owlore.sources import shapes
-from owlore.study.method import Method
+from owlore.study.method import parse_method
 
 FULL = {"trainable": "all", "learning_rate": 0.001}
 OWLORE = {"trainable": "layers", "sampling": "outlier", "gamma": 1, "interval_steps": 2}
@@ -42,7 +41,7 @@ def test_one_method_of_a_model_by_its_configuration_alone(shape, file, tmp_path,
         run("--model", shape / file, "--method", json.dumps(FULL), *sizes, "--output", output) == 0
     )
     written = read_json(output)
-    expected = simulation.simulate(tiny_llama().config, parse(Method, FULL, "full"), 2, 16)
+    expected = simulation.simulate(tiny_llama().config, parse_method(FULL, "full"), 2, 16)
     assert {key: written[key] for key in expected} == expected
     assert (written["model"], written["micro_batch"], written["seqlen"]) == ("toy", 2, 16)
     assert written["rows"] == [{key: written[key] for key in written["rows"][0]}]
@@ -86,8 +85,8 @@ def test_an_option_is_as_good_as_the_methods_own_key(shape, option, key, tmp_pat
     output = tmp_path / "out.json"
     sizes = ["--micro-batch", 2, "--seqlen", 64, "--output", output]
     assert run("--model", shape, "--method", json.dumps(OWLORE), *option, *sizes) == 0
-    changed = parse(Method, {**OWLORE, **key}, "owlore")
-    plain = parse(Method, OWLORE, "owlore")
+    changed = parse_method({**OWLORE, **key}, "owlore")
+    plain = parse_method(OWLORE, "owlore")
     expected = simulation.simulate(tiny_llama().config, changed, 2, 64)
     assert read_json(output)["peak_gib"] == expected["peak_gib"]
     assert expected != simulation.simulate(tiny_llama().config, plain, 2, 64)

@@ -19,15 +19,15 @@ from transformers import (
 )
 
 from owlore.core.errors import BadInput
-from owlore.core.parsing import parse
 from owlore.data import examples as data
 from owlore.memory import simulate as simulation
 from owlore.sources import models, shapes
-from owlore.study.method import Method
+from owlore.study.method import Trained, parse_method
 from owlore.train import meter
 from owlore.train.loop import CellTrainer
 from owlore.train.memory import Recording, allocated_peak
 from owlore.train.methods import trainable_model
+from owlore.train.precision import dtype_of
 
 GIB = 2**30
 LAYERS = {"trainable": "layers", "gamma": 2, "interval_steps": 5}
@@ -43,15 +43,15 @@ METHODS = {
 SIZES = {"large-batch": (4, 64), "tiny-batch": (1, 4)}
 
 
-def method(name: str, **changes) -> Method:
-    return parse(Method, {"learning_rate": 0.001, **METHODS[name], **changes}, name)
+def method(name: str, **changes) -> Trained:
+    return parse_method({"learning_rate": 0.001, **METHODS[name], **changes}, name)
 
 
 def tiny(**config) -> LlamaForCausalLM:
     return tiny_llama(layers=3, hidden=64, **config)
 
 
-def simulate(chosen: Method, micro_batch: int = 4, seqlen: int = 32, **config) -> dict[str, float]:
+def simulate(chosen: Trained, micro_batch: int = 4, seqlen: int = 32, **config) -> dict[str, float]:
     return simulation.simulate(tiny(**config).config, chosen, micro_batch, seqlen)
 
 
@@ -126,14 +126,14 @@ def is_kernel(event: str) -> bool:
     )
 
 
-def real_peaks(config: PretrainedConfig, chosen: Method, micro_batch: int, seqlen: int) -> Peaks:
+def real_peaks(config: PretrainedConfig, chosen: Trained, micro_batch: int, seqlen: int) -> Peaks:
     """Peak bytes of real steps."""
 
     def prepare():
         examples = [data.Example([5] * seqlen, [5] * seqlen)] * micro_batch
         batch = data.flat_batch(examples) if chosen.padding_free else data.padded_batch(examples, 0)
         model = AutoModelForCausalLM.from_config(
-            config, dtype=models.DTYPES[chosen.dtype], attn_implementation="sdpa"
+            config, dtype=models.DTYPES[dtype_of(chosen.precision)], attn_implementation="sdpa"
         )
         model = trainable_model(model, chosen)
         optimizer = simulation.optimizer_in_mid_training(model, chosen)
@@ -461,7 +461,7 @@ def test_owlore_on_llama2_7b_fits_where_the_paper_needs_21_gb(changes, most):
 @pytest.mark.parametrize(
     ("chosen", "seqlen", "message"),
     [
-        (Method(trainable="none"), 16, "method.trainable: none"),
+        (parse_method({"trainable": "none"}), 16, "method.trainable: none"),
         (method("lisa", gamma=5), 16, "method.gamma: 5: the model has 3 decoder layers"),
         (method("lora", r=65), 16, "method.r: 65"),
         (method("full"), 513, "--seqlen: 513: .* window .512."),

@@ -16,7 +16,7 @@ from owlore.core.errors import BadInput, OwloreError
 from owlore.core.files import read_jsonl, write_json, write_jsonl
 from owlore.core.journal import Journal
 from owlore.mtbench import endpoint as endpoint_module
-from owlore.study.config import Judge
+from owlore.study.judge import EndpointJudge
 
 KEY = "sk-this-must-never-be-written"
 Reply = tuple[int, str]  # HTTP status, the assistant's text
@@ -61,7 +61,7 @@ class Endpoint:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.judge = Judge(
+        self.judge = EndpointJudge(
             provider="openai",
             model="some-judge",
             base_url=f"http://127.0.0.1:{self.server.server_port}/v1",
@@ -216,7 +216,7 @@ def test_only_http_is_spoken(study: Path, endpoint: Endpoint, url: str) -> None:
 def ledger_of(folder: Path, *events: dict[str, Any]) -> tuple[endpoint_module.Ledger, Journal]:
     write_jsonl(folder / "requests.jsonl", events)
     journal = Journal(folder / "requests.jsonl")
-    judge = Judge(provider="openai", model="m", base_url="http://127.0.0.1/v1")
+    judge = EndpointJudge(provider="openai", model="m", base_url="http://127.0.0.1/v1")
     return endpoint_module.Ledger(journal, judge), journal
 
 

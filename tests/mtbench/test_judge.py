@@ -12,10 +12,10 @@ from support.small_models import save_tiny, tiny_llama, tiny_mistral, tiny_token
 from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, write_jsonl
 from owlore.mtbench import answer as mtbench
-from owlore.mtbench import judge as judging
 from owlore.mtbench import protocol as fastchat
 from owlore.mtbench import rating_model
-from owlore.study.config import Judge
+from owlore.mtbench.graders import grader_of
+from owlore.study.judge import LocalJudge
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_long_prompts_are_cut_and_counted(study: Path, monkeypatch: pytest.Monke
 
 def test_a_folder_may_judge_and_references_can_be_missing(study: Path) -> None:
     save_tiny(study / "elsewhere", tiny_llama(seed=3))
-    rows, scores = judge(study, Judge(provider="transformers", model=str(study / "elsewhere")))
+    rows, scores = judge(study, LocalJudge(provider="transformers", model=str(study / "elsewhere")))
     assert scores["judge"]["model"] == "elsewhere" == rows[0]["judge"][0]
     assert str(study) not in json.dumps(scores)
     with pytest.raises(BadInput, match=r"gpt-4-0125-preview\.jsonl: no such file"):
@@ -198,4 +198,4 @@ def test_line_separators_in_an_answer_do_no_harm(study: Path) -> None:
 
 def test_base_judge_needs_the_base_model() -> None:
     with pytest.raises(BadInput, match="--base-model"):
-        judging._local_folder(LOCAL, None)
+        grader_of(LOCAL, None, "cpu")

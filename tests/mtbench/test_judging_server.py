@@ -16,7 +16,7 @@ from support.rating_judge import save_rating_judge
 
 from owlore.core.errors import BadInput
 from owlore.core.files import read_json, read_jsonl
-from owlore.study.config import Judge
+from owlore.study.judge import EndpointJudge
 
 KEY = "sk-this-must-never-be-written"
 ALL, HALF = 160, 80  # 80 or 40 questions, two turns
@@ -36,10 +36,10 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_all_questions(tmp_path)
 
 
-def by(proxy: FaultProxy, **keys: object) -> Judge:
+def by(proxy: FaultProxy, **keys: object) -> EndpointJudge:
     values = {"provider": "openai", "model": "rating-judge", "base_url": proxy.base_url}
     values |= {"api_key_env": "OWLORE_TEST_KEY", "answer_tokens": 16, "timeout_s": 1.5}
-    return Judge(**(values | keys))
+    return EndpointJudge(**(values | keys))
 
 
 def assert_key_nowhere(folder: Path, *texts: str) -> None:

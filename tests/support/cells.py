@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from support.small_models import save_tiny
 
-from owlore.core.parsing import parse
-from owlore.study.method import Method
+from owlore.study.method import Trained, parse_method
 from owlore.train import loop as training
 
 COMMON = {
@@ -39,8 +38,8 @@ METHODS = {
 }
 
 
-def method(name: str, **changes) -> Method:
-    return parse(Method, {**COMMON, **METHODS[name], **changes}, name)
+def method(name: str, **changes) -> Trained:
+    return parse_method({**COMMON, **METHODS[name], **changes}, name)
 
 
 def write_inputs(folder: Path) -> Path:
@@ -56,7 +55,7 @@ def write_inputs(folder: Path) -> Path:
     return folder
 
 
-def command(inputs: Path, output: Path, chosen: Method, ranks: int = 1) -> list[str]:
+def command(inputs: Path, output: Path, chosen: Trained, ranks: int = 1) -> list[str]:
     """The command line that trains a cell; on several ranks under torchrun."""
     block = json.dumps(chosen.model_dump(mode="json", exclude={"overrides"}, exclude_unset=True))
     line = [sys.executable, "-m"]

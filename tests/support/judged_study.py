@@ -15,12 +15,13 @@ from support.small_models import save_tiny
 from owlore.core.files import read_json, read_jsonl, write_json, write_jsonl
 from owlore.mtbench import judge as judging
 from owlore.records.mtbench import JudgeJob
-from owlore.study.config import Judge, MTBench
+from owlore.study.config import MTBench
+from owlore.study.judge import Judge, LocalJudge
 
 CATEGORIES = ("writing", "math", "stem", "coding")
 ALL_CATEGORIES = ("writing", "roleplay", "reasoning", "math")
 ALL_CATEGORIES += ("coding", "extraction", "stem", "humanities")
-LOCAL = Judge(provider="transformers", model="base")
+LOCAL = LocalJudge(provider="transformers", model="base")
 
 
 def spec(**values: Any) -> MTBench:

@@ -10,7 +10,8 @@ import pandas as pd
 from owlore.compare.mtbench_table import CATEGORIES
 from owlore.core.files import sha256_text, write_json, write_jsonl
 from owlore.mtbench.ratings import summarise
-from owlore.study.config import BENCHMARKS, Benchmark, Judge, MTBench, Study
+from owlore.study.config import BENCHMARKS, Benchmark, MTBench, Study
+from owlore.study.judge import Judge
 
 
 def samples_of(
@@ -143,7 +144,7 @@ def write_mtbench(
         {"question_id": 81 + place, "category": CATEGORIES[place % 8]}
         for place in range(settings.questions)
     ]
-    real = judge.provider == "openai"
+    real = judge.comparable
     value = {
         "judge": {
             "provider": judge.provider,

@@ -20,6 +20,7 @@ from support.results_scores import (
 
 from owlore.core.files import sha256_text, write_json, write_jsonl
 from owlore.study.config import Cell, Study
+from owlore.study.method import Layers
 
 LAYERS = 12
 # Skill in probits above the base model, and peak GiB: for tests only, no measurement.
@@ -96,7 +97,7 @@ def _write_memory(study: Study, root: Path, model: str) -> None:
     rows = []
     for track in study.tracks:
         for method in study.run:
-            if study.method(method).trainable == "none":
+            if not study.method(method).trains:
                 continue
             peak = PEAK_GIB.get(method, 1.5)
             split = {f"{part}_gib": peak / len(parts) for part in parts}
@@ -118,7 +119,7 @@ def _write_cell(
 ) -> None:
     folder = root / cell.path
     method = study.method(cell.method, cell.track, cell.model)
-    trained = method.trainable != "none"
+    trained, layered = method.trains, isinstance(method, Layers)
     base_hash = sha256_text(cell.model)
     weights = sha256_text(cell.path) if trained else base_hash
     stamp = {
@@ -127,7 +128,7 @@ def _write_cell(
         "versions": {"torch": "0.0"},
         "git": {"commit": "0" * 40, "dirty": False},
     }
-    history = _history(method.trainable == "layers", method.gamma or 0, random) if trained else []
+    history = _history(method.gamma if layered else 0, random) if trained else []
     if trained:
         write_jsonl(folder / "history.jsonl", history)
     active = [layer for row in history for layer in (row["active_layers"] or [])]
@@ -140,7 +141,7 @@ def _write_cell(
         "seed": cell.seed or 0,
         "status": "done",
         "model_dir": f"{cell.path}/model",
-        "adapter": method.trainable == "lora",
+        "adapter": method.adapter,
         "weights_sha256": weights,
         "base_sha256": base_hash,
         "data_sha256": training_hash(cell.track, cell.seed) if trained else None,
@@ -160,9 +161,9 @@ def _write_cell(
         "decoder_optimizer_bytes": peak // 5 if trained else 0,
         "checkpoint_bytes": 270_000_000 if trained else 0,
         "layer_activations": [active.count(i) for i in range(LAYERS)] if trained else None,
-        "switches": 6 if method.trainable == "layers" else 0,
-        "projector_refreshes": 6 if method.projection == "low-rank" else 0,
-        "projector_seconds": 0.5 if method.projection == "low-rank" else 0.0,
+        "switches": 6 if layered else 0,
+        "projector_refreshes": 6 if method.projected else 0,
+        "projector_seconds": 0.5 if method.projected else 0.0,
         "skipped_steps": 0,
         "resumed_from_step": None,
         "config": method.model_dump(mode="json", exclude={"overrides"})
@@ -189,10 +190,10 @@ def _write_cell(
             write_mtbench(folder, name, judge, track.mtbench, level, weights, stamp, random)
 
 
-def _history(layered: bool, gamma: int, random: np.random.Generator) -> list[dict[str, Any]]:
+def _history(gamma: int, random: np.random.Generator) -> list[dict[str, Any]]:
     rows, active = [], None
     for step in range(1, 31):
-        if layered and step % 5 == 1:
+        if gamma and step % 5 == 1:
             active = sorted(random.choice(LAYERS, gamma, replace=False).tolist())
         loss = 1.5 + 2 * math.exp(-step / 8) + float(random.normal(0, 0.1))
         rows.append(

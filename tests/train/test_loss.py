@@ -4,9 +4,8 @@ import pytest
 import torch
 from support.small_models import tiny_gpt2, tiny_llama, tiny_tokenizer
 
-from owlore.core.parsing import parse
 from owlore.data import examples as data
-from owlore.study.method import Method
+from owlore.study.method import parse_method
 from owlore.train import loss
 from owlore.train.loss import answer_loss
 from owlore.train.methods import trainable_model
@@ -18,9 +17,7 @@ def batch_of(rows: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
 
 
 def full(model):
-    return trainable_model(
-        model, parse(Method, {"trainable": "all", "learning_rate": 1}, "m")
-    ).eval()
+    return trainable_model(model, parse_method({"trainable": "all", "learning_rate": 1})).eval()
 
 
 BATCH = [("Question: wet?", " water"), ("Q", " w")]

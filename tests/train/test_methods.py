@@ -4,9 +4,8 @@ import pytest
 import torch
 from support.small_models import tiny_llama
 
-from owlore.core.parsing import parse
 from owlore.sources import models
-from owlore.study.method import Method
+from owlore.study.method import parse_method
 from owlore.train.loss import answer_loss
 from owlore.train.methods import optimizer_groups, trainable_model
 
@@ -16,7 +15,7 @@ LAYERS = {"trainable": "layers", "sampling": "uniform", "gamma": 1, "interval_st
 
 def built(**block):
     torch.manual_seed(0)
-    return trainable_model(tiny_llama(), parse(Method, {"learning_rate": 0.1, **block}, "m"))
+    return trainable_model(tiny_llama(), parse_method({"learning_rate": 0.1, **block}))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_backward_does_not_run_below_what_trains(embeddings, recomputed):
 def test_groups_name_their_parameters_and_leave_no_one_out():
     block = {"trainable": "all", "projection": "low-rank", "rank": 4}
     model = built(**block)
-    plain, low_rank = optimizer_groups(model, parse(Method, {"learning_rate": 1, **block}, "m"))
+    plain, low_rank = optimizer_groups(model, parse_method({"learning_rate": 1, **block}))
     names = [name for group in (plain, low_rank) for name, _ in group["params"]]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     assert {name.split(".")[-2] for name, _ in low_rank["params"]} == {

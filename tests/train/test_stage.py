@@ -18,7 +18,7 @@ from support.small_models import save_tiny, tiny_llama
 from owlore.core.errors import BadInput, TrainingStopped
 from owlore.data import examples as data
 from owlore.records.finetune import FinetuneJob
-from owlore.study.method import Method
+from owlore.study.method import Trained
 from owlore.train import loop as training
 from owlore.train import meter, stage
 
@@ -29,7 +29,7 @@ def inputs(tmp_path_factory):
     return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-def train(inputs: Path, output: Path, chosen: Method, seed: int = 0) -> dict:
+def train(inputs: Path, output: Path, chosen: Trained, seed: int = 0) -> dict:
     torch.set_num_threads(1)
     scores = inputs / "outliers.json" if chosen.needs_outliers else None
     job = FinetuneJob(method=chosen, seed=seed)
