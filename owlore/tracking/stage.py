@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from owlore.core.files import canonical_json, read_json, write_json
+from owlore.study.benchmarks import FAMILIES
 from owlore.study.config import Cell, Study
 from owlore.tracking.runs import CURVES, cell_files, cell_run, study_files, study_run
 from owlore.tracking.store import NOTE, STAGE, Run, log_once, opened, server
 
 STUDY_KEY = "study"
 COLUMNS = (
-    "commonsense_average",
-    "mmlu_average",
-    "mtbench_overall",
+    *(family.metric for family in FAMILIES.values()),
     "peak_gib",
     "seconds",
     "tokens_per_second",
