@@ -18,8 +18,7 @@ from owlore.tracking.runs import CURVES, cell_files, cell_run, study_files, stud
 from owlore.tracking.store import NOTE, STAGE, Run, log_once, opened, server
 
 STUDY_KEY = "study"
-COLUMNS = (
-    *(family.metric for family in FAMILIES.values()),
+COSTS = (
     "peak_gib",
     "seconds",
     "tokens_per_second",
@@ -116,6 +115,12 @@ def _write(path: Path, receipt: dict[str, Any]) -> None:
         write_json(path, receipt)
 
 
+def columns_of(study: Study) -> list[str]:
+    """Return the metrics that a row of the saved comparison shows: what the study has of them."""
+    scored = {name for track in study.tracks.values() for name in track.benchmarks}
+    return [*(family.metric for name, family in FAMILIES.items() if name in scored), *COSTS]
+
+
 def _experiment_tags(study: Study) -> dict[str, str]:
     """Description, kind (else the UI asks) and two saved views of MLflow's UI, under "Views".
 
@@ -123,7 +128,7 @@ def _experiment_tags(study: Study) -> dict[str, str]:
     cell with the headline metrics, `curves` the trainings, flat, for the chart page. Their keys are
     those that the UI of MLflow 3.17 stores; one that does not know them ignores the tags.
     """
-    columns = [f"metrics.`{name}`" for name in COLUMNS]
+    columns = [f"metrics.`{name}`" for name in columns_of(study)]
     name = "attributes.`Run Name`"
     comparison = {
         "searchFilter": f"tags.`{STAGE}` = 'cell'",

@@ -132,9 +132,9 @@ def test_the_nine_methods_and_the_others_are_told_apart():
 
 
 def test_titles_tell_what_differs():
-    assert list(titles([("a", "m"), ("b", "m")])) == ["a", "b"]
-    assert list(titles([("a", "m")])) == ["m"]
-    assert list(titles([("a", "m"), ("b", "n")])) == ["a: m", "b: n"]
+    assert list(titles([Group("a", "m"), Group("b", "m")])) == ["a", "b"]
+    assert list(titles([Group("a", "m")])) == ["m"]
+    assert list(titles([Group("a", "m"), Group("b", "n")])) == ["a: m", "b: n"]
 
 
 @given(st.lists(st.floats(-10, 10), max_size=12).map(sorted), st.floats(0.01, 2))

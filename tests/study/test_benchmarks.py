@@ -35,7 +35,7 @@ from owlore.core.errors import BadInput
 from owlore.report.summary import answer, limits
 from owlore.study.schema import study_schema
 from owlore.tracking.runs import cell_run
-from owlore.tracking.stage import COLUMNS
+from owlore.tracking.stage import columns_of
 
 block, root = {"tasks": json.loads(sys.argv[1])}, Path("made-up")
 track = {**MINI_TRACK, "reasoning": block}
@@ -59,7 +59,7 @@ said = {
     "notes": tables["reasoning"].notes,
     "metric": run.metrics["reasoning_average"],
     "children": sorted(run.children),
-    "columns": list(COLUMNS),
+    "columns": columns_of(study),
     "claims": [claim.claim for claim in claims(results)],
     "comparable": comparable(study, "reasoning"),
     "papers": comparable(papers, "reasoning"),
@@ -116,7 +116,8 @@ def test_one_row_makes_a_family(extended: Path):
     assert "reasoning" in said["checked"]
     assert said["metric"] == said["written"][-1]
     assert "reasoning" in said["children"]
-    assert "reasoning_average" in said["columns"]
+    names = ("commonsense_average", "mmlu_average", "reasoning_average", "mtbench_overall")
+    assert tuple(said["columns"][:4]) == names
     assert not any("reasoning" in claim.lower() for claim in said["claims"])
     assert any(sentence.startswith("reasoning: ") for sentence in said["sentences"])
     missing = "the paper does not have reasoning"
