@@ -22,6 +22,7 @@ from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import Mark
 from owlore.core.errors import OwloreError
 from owlore.mtbench.ratings import by_turn
+from owlore.records.evaluation import CORRECT
 from owlore.stats.paired import (
     PairedDifference,
     equivalence_p,
@@ -29,7 +30,7 @@ from owlore.stats.paired import (
     mcnemar_exact,
     paired_difference,
 )
-from owlore.study.benchmarks import CORRECT, LM_EVAL
+from owlore.study.benchmarks import LM_EVAL
 from owlore.study.config import Study
 from owlore.study.method import Method
 
@@ -235,11 +236,8 @@ def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], 
     A task counts as trained when the mixture has a pool of its name (other questions of the same
     kind).
     """
-    block, mixture = (
-        study.tracks[track].lm_eval_benchmarks.get(benchmark),
-        study.tracks[track].train,
-    )
-    tasks = list(block.tasks) if block is not None else []
+    asked, mixture = study.tracks[track].lm_eval_benchmarks, study.tracks[track].train
+    tasks = asked[benchmark].tasks if benchmark in asked else {}
     return [t for t in tasks if t in mixture], [t for t in tasks if t not in mixture]
 
 

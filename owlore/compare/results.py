@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from owlore.core.errors import BadInput, OwloreError
 from owlore.core.files import read_json, read_jsonl
-from owlore.study.benchmarks import CORRECT, FAMILIES, LM_EVAL
+from owlore.records.evaluation import CORRECT
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
 from owlore.study.config import Cell, Study
 
 SAMPLE_COLUMNS = ["task", "doc_id", "doc_hash", "cluster", "correct", "correct_norm"]

@@ -10,14 +10,6 @@ name, and tables, targets, figures and MLflow have it. Nothing else names the fa
 from dataclasses import dataclass
 from typing import Literal
 
-# metric -> column of the samples
-CORRECT = {
-    "acc": "correct",
-    "acc_norm": "correct_norm",
-    "exact_match": "correct",
-    "exact_match_flexible": "correct_flexible",
-}
-
 
 @dataclass(frozen=True)
 class Scale:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from owlore.core import code
+from owlore.records.stages import MODULES
 from owlore.study.benchmarks import FAMILIES, LM_EVAL
 from owlore.study.config import Comparison, Track
 
@@ -150,10 +152,17 @@ def test_the_table_of_families_imports_nothing_heavy():
     assert not heavy & set(loaded.split())
 
 
+def test_an_edit_of_the_table_makes_the_tables_again_and_scores_nothing_again():
+    for stage in ("owlore.compare.stage", "owlore.report.page"):
+        assert "study/benchmarks.py" in code.of(stage)
+    for stage in set(MODULES.values()) - {"owlore.compare.stage", "owlore.report.page"}:
+        assert "study/benchmarks.py" not in code.of(stage), stage
+
+
 def test_a_track_has_a_block_for_each_family():
     assert set(Track.model_fields) == {"train", *FAMILIES}
     assert Track(train={"pool": 1}).benchmarks == []
-    assert Track(train={"pool": 1}).block("mmlu") is None
+    assert Track(train={"pool": 1}).lm_eval_benchmarks == {}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

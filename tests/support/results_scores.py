@@ -10,7 +10,8 @@ import pandas as pd
 from owlore.compare.mtbench_blocks import CATEGORIES
 from owlore.core.files import sha256_text, write_json, write_jsonl
 from owlore.mtbench.ratings import summarise
-from owlore.study.benchmarks import CORRECT, LM_EVAL
+from owlore.records.evaluation import CORRECT
+from owlore.study.benchmarks import LM_EVAL
 from owlore.study.config import Benchmark, Judge, MTBench, Study
 
 
