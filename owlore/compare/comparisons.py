@@ -1,7 +1,8 @@
 """Which methods are compared, question by question, inside one group (a track and a model).
 
-    difference(results, ("mini", "smollm2-135m"), "commonsense", "owlore", "base")
-    standing(results, ("mini", "smollm2-135m"), "commonsense")    # who is best, who ties
+    group = Group("mini", "smollm2-135m")
+    difference(results, group, "commonsense", "owlore", "base")
+    standing(results, group, "commonsense")    # who is best, who ties
 
 With several seeds an interval covers questions and seeds, with one it is conditional on it; see
 `owlore.stats`. Tasks are strata and so are MMLU's subjects; questions on one text are a cluster.
@@ -11,16 +12,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from owlore.compare.results import CellResults, Results
+from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import Mark
 from owlore.core.errors import OwloreError
 from owlore.mtbench.ratings import by_turn
+from owlore.records.evaluation import CORRECT
 from owlore.stats.paired import (
     PairedDifference,
     equivalence_p,
@@ -28,20 +30,26 @@ from owlore.stats.paired import (
     mcnemar_exact,
     paired_difference,
 )
-from owlore.study.benchmarks import CORRECT
-from owlore.study.config import BENCHMARKS, Study
+from owlore.study.benchmarks import LM_EVAL
+from owlore.study.config import Study
 from owlore.study.method import Full, Layers, Method
 
-Group = tuple[str, str]  # (track, model)
-# task, cluster, stratum, outcome
-Columns = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.float64]]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 LEVEL = 0.05
 
 
-def differing(groups: Sequence[Group]) -> list[int]:
-    """Which of track (0) and model (1) the groups do not share."""
-    return [place for place in (0, 1) if len({group[place] for group in groups}) > 1]
+def differing(groups: Sequence[Group]) -> list[str]:
+    """Which of "track" and "model" the groups do not share."""
+    return [name for name in Group._fields if len({getattr(group, name) for group in groups}) > 1]
+
+
+class Outcomes(NamedTuple):
+    """What one cell made of a benchmark, an array a column, a row a question."""
+
+    task: NDArray[Any]
+    cluster: NDArray[Any]
+    stratum: NDArray[Any]
+    value: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,17 +71,18 @@ def answers(results: Results, group: Group, method: str, benchmark: str) -> Answ
     headline judge, `mtbench/<name>` a further one. The rows of any two methods of a group are the
     same and in the same order.
     """
-    cells = results.of(*group, method)
-    read = _correct if benchmark in BENCHMARKS else _scores
-    columns = [read(entry, benchmark) for entry in cells]
-    task, cluster, stratum, _ = columns[0]
-    if any(not np.array_equal(cluster, other) for _, other, _, _ in columns):
+    cells = results.of(group, method)
+    read = _correct if benchmark in LM_EVAL else _scores
+    by_seed = [read(entry, benchmark) for entry in cells]
+    first = by_seed[0]
+    if any(not np.array_equal(first.cluster, other.cluster) for other in by_seed):
         raise OwloreError(f"{cells[0].cell.path}: {benchmark}: the seeds answered other questions")
-    values = np.stack([column[-1] for column in columns], axis=1)
-    return Answers(task, cluster, stratum, values, tuple(entry.seed for entry in cells))
+    values = np.stack([outcomes.value for outcomes in by_seed], axis=1)
+    seeds = tuple(entry.seed for entry in cells)
+    return Answers(first.task, first.cluster, first.stratum, values, seeds)
 
 
-def _correct(entry: CellResults, benchmark: str) -> Columns:
+def _correct(entry: CellResults, benchmark: str) -> Outcomes:
     """Each question's task, cluster, subject, and outcome by the metric its task is scored with."""
     samples, tasks = entry.samples[benchmark], entry.benchmarks[benchmark]["tasks"]
     names = samples["task"].to_numpy(dtype=object)
@@ -82,15 +91,15 @@ def _correct(entry: CellResults, benchmark: str) -> Columns:
         rows = names == task
         values[rows] = samples.loc[rows, CORRECT[score["metric"]]].to_numpy(dtype=float)
     subjects = samples.get("subject", pd.Series("", index=samples.index)).fillna("")
-    return (
-        names.astype(str),
-        pd.factorize(samples["cluster"])[0],
-        pd.factorize(subjects)[0],
-        values,
+    return Outcomes(
+        task=names.astype(str),
+        cluster=pd.factorize(samples["cluster"])[0],
+        stratum=pd.factorize(subjects)[0],
+        value=values,
     )
 
 
-def _scores(entry: CellResults, benchmark: str) -> Columns:
+def _scores(entry: CellResults, benchmark: str) -> Outcomes:
     """One task, as MT-Bench's overall score is a plain mean; a question's two turns cluster.
 
     A turn that was judged several times has the median of its ratings.
@@ -100,11 +109,12 @@ def _scores(entry: CellResults, benchmark: str) -> Columns:
     if len(set(keys)) != len(keys):
         raise OwloreError(f"{entry.cell.path}: judgments.jsonl: a turn is judged twice")
     turns = by_turn(judgments)
-    return (
-        np.full(len(turns), "mtbench"),
-        np.array([question for question, _ in turns]),
-        np.zeros(len(turns), dtype=int),
-        np.array([np.nan if score is None else score for score in turns.values()], dtype=float),
+    scores = [np.nan if score is None else score for score in turns.values()]
+    return Outcomes(
+        task=np.full(len(turns), "mtbench"),
+        cluster=np.array([question for question, _ in turns]),
+        stratum=np.zeros(len(turns), dtype=int),
+        value=np.array(scores, dtype=float),
     )
 
 
@@ -155,9 +165,9 @@ def level(
 
     One task, or the average over all; the unit is that of `difference`.
     """
-    one = answers(results, group, method, benchmark)
-    nothing = replace(one, values=np.zeros((len(one.task), 1)))
-    return _paired(one, nothing, None if task is None else [task])
+    scored = answers(results, group, method, benchmark)
+    nothing = replace(scored, values=np.zeros((len(scored.task), 1)))
+    return _paired(scored, nothing, None if task is None else [task])
 
 
 def verdicts(
@@ -171,29 +181,37 @@ def verdicts(
     """
     different = holm([paired.p_value for paired in compared])
     equal = holm([equivalence_p(paired, margin) for paired in compared])
-    found = []
+    tested = []
     for paired, p, p_equal in zip(compared, different, equal, strict=True):
         verdict: Verdict = "undecided"
         if p_equal < LEVEL:
             verdict = "equivalent"
         elif p < LEVEL:
             verdict = "better" if paired.difference > 0 else "worse"
-        found.append((p, p_equal, verdict))
-    return found
+        tested.append((p, p_equal, verdict))
+    return tested
 
 
-def _of_tasks(one: Answers, tasks: Collection[str] | None) -> NDArray[np.bool_]:
+def _of_tasks(answered: Answers, tasks: Collection[str] | None) -> NDArray[np.bool_]:
     """Which rows belong to the tasks; all if none are named."""
     if tasks is None:
-        return np.ones(len(one.task), dtype=bool)
-    return np.isin(one.task, list(tasks))
+        return np.ones(len(answered.task), dtype=bool)
+    return np.isin(answered.task, list(tasks))
 
 
-def _of_seed(one: Answers, seed: int | None) -> NDArray[np.float64]:
+def _of_seed(answered: Answers, seed: int | None) -> NDArray[np.float64]:
     """All seeds' columns, or one; the base model has a single run that serves for all."""
-    if seed is None or len(one.seeds) == 1:
-        return one.values
-    return one.values[:, [one.seeds.index(seed)]]
+    if seed is None or len(answered.seeds) == 1:
+        return answered.values
+    return answered.values[:, [answered.seeds.index(seed)]]
+
+
+class Discordance(NamedTuple):
+    """How many questions only one of two methods got right, and McNemar's exact p."""
+
+    only_method: int
+    only_reference: int
+    p_value: float
 
 
 def discordance(
@@ -204,11 +222,12 @@ def discordance(
     reference: str,
     seed: int,
     tasks: Collection[str] | None = None,
-) -> tuple[int, int, float]:
-    """Count, for one seed, what only `method` and only `reference` got right, and McNemar's p."""
+) -> Discordance:
+    """Count, for one seed, what only `method` and only `reference` got right."""
     pair = [answers(results, group, name, benchmark) for name in (method, reference)]
     use = _of_tasks(pair[0], tasks)
-    return mcnemar_exact(*(_of_seed(one, seed)[use, 0] for one in pair))
+    right = [_of_seed(answered, seed)[use, 0] for answered in pair]
+    return Discordance(*mcnemar_exact(*right))
 
 
 def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], list[str]]:
@@ -217,8 +236,8 @@ def trained_tasks(study: Study, track: str, benchmark: str) -> tuple[list[str], 
     A task counts as trained when the mixture has a pool of its name (other questions of the same
     kind).
     """
-    block, mixture = getattr(study.tracks[track], benchmark), study.tracks[track].train
-    tasks = list(block.tasks) if block is not None else []
+    asked, mixture = study.tracks[track].lm_eval_benchmarks, study.tracks[track].train
+    tasks = asked[benchmark].tasks if benchmark in asked else {}
     return [t for t in tasks if t in mixture], [t for t in tasks if t not in mixture]
 
 
@@ -239,7 +258,7 @@ def standing(
     adjusted = dict(
         zip(map(frozenset, pairs), holm([pair.p_value for pair in compared]), strict=True)
     )
-    means = {method: _mean(one, task) for method, one in every.items()}
+    means = {method: _mean(answered, task) for method, answered in every.items()}
     best = max(methods, key=lambda method: means[method])
     tied = [
         method
@@ -252,12 +271,12 @@ def standing(
     return marks
 
 
-def _mean(one: Answers, task: str | None) -> float:
+def _mean(answered: Answers, task: str | None) -> float:
     """Mean over the questions, tasks weighing the same; unscored answers are left out."""
-    values = one.values.mean(axis=1)
+    values = answered.values.mean(axis=1)
     scored = np.isfinite(values)
-    names = np.unique(one.task) if task is None else [task]
-    parts = [values[scored & (one.task == name)] for name in names]
+    names = np.unique(answered.task) if task is None else [task]
+    parts = [values[scored & (answered.task == name)] for name in names]
     return float(np.mean([part.mean() for part in parts])) if all(map(len, parts)) else -np.inf
 
 
@@ -266,7 +285,7 @@ def judged(results: Results, group: Group, judge: str = "") -> bool:
     return all(
         entry.judged_by(judge).scores["comparable"]
         for entry in results.cells
-        if (entry.cell.track, entry.cell.model) == group
+        if entry.group == group
     )
 
 

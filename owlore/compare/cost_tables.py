@@ -1,23 +1,66 @@
 """The tables of cost: what training took (measured), and what memory it would take (simulated)."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from owlore.compare.paper import other_models, simulated_peak
-from owlore.compare.results import CellResults, Results
+from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import Column, Table, Value, number
-from owlore.compare.table_parts import lead_columns, lead_values, place
+from owlore.compare.table_parts import METHOD, lead_columns, shared
 
-# finetune.json's key, the header, what to divide by, decimals
+
+@dataclass(frozen=True)
+class Cost:
+    """One row: what training a method took, cell by cell."""
+
+    group: Group
+    method: str
+    entries: list[CellResults]  # one a seed
+    simulated_peak: float | None  # GiB
+
+    def records(self) -> list[dict[str, Any]]:
+        """One flat row a cell, in bytes and seconds."""
+        return [
+            {
+                **self.group._asdict(),
+                "method": self.method,
+                "seed": entry.seed,
+                "device": entry.finetune["device"],
+                **{measure.key: entry.finetune[measure.key] for measure in MEASURED},
+                "tokens": entry.finetune["tokens"],
+                "steps": entry.finetune["steps"],
+                "simulated_peak_gib": self.simulated_peak,
+            }
+            for entry in self.entries
+        ]
+
+
+class Measure(NamedTuple):
+    """A number of finetune.json, and how it is printed: divided by `unit`."""
+
+    key: str
+    label: str
+    unit: int
+    digits: int
+
+    def mean(self, cost: Cost) -> Value:
+        """The mean over seeds; a dash where nothing was trained or measured."""
+        values = [entry.finetune[self.key] for entry in cost.entries if entry.finetune["steps"]]
+        if not values or None in values:
+            return number(None)
+        return number(float(np.mean(values)) / self.unit, self.digits)
+
+
 MEASURED = (
-    ("seconds", "seconds", 1, 1),
-    ("tokens_per_second", "tokens/s", 1, 0),
-    ("peak_bytes", "peak GiB (measured)", 2**30, 2),
-    ("optimizer_bytes", "optimizer MiB", 2**20, 1),
-    ("decoder_optimizer_bytes", "of it decoder layers, MiB", 2**20, 1),
-    ("trainable_parameters", "trainable, millions", 10**6, 2),
-    ("checkpoint_bytes", "checkpoint MiB", 2**20, 1),
+    Measure("seconds", "seconds", 1, 1),
+    Measure("tokens_per_second", "tokens/s", 1, 0),
+    Measure("peak_bytes", "peak GiB (measured)", 2**30, 2),
+    Measure("optimizer_bytes", "optimizer MiB", 2**20, 1),
+    Measure("decoder_optimizer_bytes", "of it decoder layers, MiB", 2**20, 1),
+    Measure("trainable_parameters", "trainable, millions", 10**6, 2),
+    Measure("checkpoint_bytes", "checkpoint MiB", 2**20, 1),
 )
 SPLIT = ("weights", "gradients", "optimizer", "activations", "temporaries")
 
@@ -25,46 +68,26 @@ SPLIT = ("weights", "gradients", "optimizer", "activations", "temporaries")
 def efficiency_table(results: Results) -> Table:
     """Return what each method's training took; one record a cell, in bytes and seconds."""
     groups = results.groups
-    simulated = any(results.memory.values())
-    rows, records = [], []
-    for group in groups:
-        for method in results.study.run:
-            entries = results.of(*group, method)
-            peak = simulated_peak(results, group, method)
-            row = [*lead_values(groups, group), Value(method)]
-            for key, _, unit, digits in MEASURED:
-                row.append(_mean(entries, key, unit, digits))
-            if simulated:
-                row.append(number(peak, 2))
-            rows.append(row)
-            records += [_record(entry, peak) for entry in entries]
-    columns = [*lead_columns(groups), Column("method", "text")]
-    columns += [Column(label) for _, label, _, _ in MEASURED]
-    columns += [Column("peak GiB (simulated)")] if simulated else []
-    title = "Cost of training" + place(groups)
-    return Table("efficiency", title, columns, rows, _efficiency_notes(results), records)
-
-
-def _record(entry: CellResults, simulated: float | None) -> dict[str, Any]:
-    cell, finetune = entry.cell, entry.finetune
-    where = {"track": cell.track, "model": cell.model, "method": cell.method}
-    return {
-        **where,
-        "seed": entry.seed,
-        "device": finetune["device"],
-        **{key: finetune[key] for key, _, _, _ in MEASURED},
-        "tokens": finetune["tokens"],
-        "steps": finetune["steps"],
-        "simulated_peak_gib": simulated,
-    }
-
-
-def _mean(entries: list[CellResults], key: str, unit: int, digits: int) -> Value:
-    """The mean over seeds; a dash where nothing was trained or measured."""
-    values = [entry.finetune[key] for entry in entries if entry.finetune["steps"]]
-    if not values or None in values:
-        return number(None)
-    return number(float(np.mean(values)) / unit, digits)
+    costs = [
+        Cost(group, method, results.of(group, method), simulated_peak(results, group, method))
+        for group in groups
+        for method in results.study.run
+    ]
+    columns: list[Column[Cost]] = [
+        *lead_columns(groups),
+        METHOD,
+        *(Column(measure.label, measure.mean) for measure in MEASURED),
+    ]
+    if any(results.memory.values()):
+        columns.append(Column("peak GiB (simulated)", lambda cost: number(cost.simulated_peak, 2)))
+    return Table.of(
+        "efficiency",
+        "Cost of training" + shared(groups),
+        columns,
+        costs,
+        _efficiency_notes(results),
+        [record for cost in costs for record in cost.records()],
+    )
 
 
 def _efficiency_notes(results: Results) -> list[str]:
@@ -95,25 +118,44 @@ def _paper_notes(results: Results) -> list[str]:
     return [f"Not comparable with the paper's memory: {'; '.join(reasons)}."] if reasons else []
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """One row: what the simulation says of a method, a row of memory/<model>.json."""
+
+    group: Group
+    row: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """The method that was simulated."""
+        return str(self.row["method"])
+
+
 def memory_table(results: Results) -> Table:
     """Return the simulated peak of each method and its split by kind, in GiB."""
     title = "Simulated peak memory"
-    if not any(found["rows"] for found in results.memory.values()):
+    rows = [
+        Simulated(Group(row["track"], model), row)
+        for model, simulation in results.memory.items()
+        for row in simulation["rows"]
+    ]
+    if not rows:
         note = "No memory was simulated; `snakemake --cores all memory` does it."
         return Table("memory", title, notes=[note])
-    groups = [
-        (row["track"], model) for model, found in results.memory.items() for row in found["rows"]
+    groups = [simulated.group for simulated in rows]
+    columns: list[Column[Simulated]] = [
+        *lead_columns(groups),
+        METHOD,
+        _memory_column("micro batch", "micro_batch", 0),
+        _memory_column("tokens", "seqlen", 0),
+        _memory_column("peak GiB", "peak_gib", 2),
+        *(_memory_column(kind, f"{kind}_gib", 2) for kind in SPLIT),
     ]
-    rows, records = [], []
-    for model, found in results.memory.items():
-        for row in found["rows"]:
-            shown = [Value(row["method"]), number(row["micro_batch"], 0), number(row["seqlen"], 0)]
-            shown.append(number(row["peak_gib"], 2))
-            shown += [number(row[f"{kind}_gib"], 2) for kind in SPLIT]
-            rows.append([*lead_values(groups, (row["track"], model)), *shown])
-            records.append({"model": model, **row})
-    columns = [*lead_columns(groups), Column("method", "text")]
-    columns += [Column(label) for label in ("micro batch", "tokens", "peak GiB", *SPLIT)]
     notes = ["GiB at the simulated peak; computed from shapes, not measured."]
     notes += _paper_notes(results)
-    return Table("memory", title + place(groups), columns, rows, notes, records)
+    records = [{"model": simulated.group.model, **simulated.row} for simulated in rows]
+    return Table.of("memory", title + shared(groups), columns, rows, notes, records)
+
+
+def _memory_column(label: str, key: str, digits: int) -> Column[Simulated]:
+    return Column(label, lambda simulated: number(simulated.row[key], digits))

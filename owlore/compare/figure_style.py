@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from owlore.compare.comparisons import Group, differing
+from owlore.compare.comparisons import differing
+from owlore.compare.results import Group
 from owlore.study.config import Study
 
 Item = TypeVar("Item")
@@ -78,7 +79,7 @@ def titles(groups: Sequence[Group]) -> Iterator[str]:
     """Yield a panel title a group: the track and the model, each only where it differs."""
     differ = differing(groups)
     for group in groups:
-        yield ": ".join(group[place] for place in differ) or group[1]
+        yield ": ".join(getattr(group, name) for name in differ) or group.model
 
 
 def apart(wanted: Iterable[float], gap: float) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ def layers(results: Results) -> Figure:
         (group, method, entries[0])
         for group in results.groups
         for method in results.study.run
-        if (entries := results.of(*group, method))
+        if (entries := results.of(group, method))
         and any(row["active_layers"] is not None for row in entries[0].history)
     ]
     if not drawn:
@@ -120,7 +120,7 @@ def loss(results: Results) -> Figure:
     for panel, group, title in zip(panels, groups, titles(groups), strict=True):
         ends = []
         for method in results.study.run:
-            runs = [entry.history for entry in results.of(*group, method) if entry.history]
+            runs = [entry.history for entry in results.of(group, method) if entry.history]
             if not runs:
                 continue
             length = min(map(len, runs))

@@ -18,7 +18,8 @@ from owlore.core.errors import BadInput
 from owlore.core.files import read_json, sha256_file, write_json
 from owlore.core.parsing import near
 from owlore.sources.models import weights_sha256
-from owlore.study.config import BENCHMARKS, Study
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
+from owlore.study.config import Study
 from owlore.study.method import parse_method
 
 SOURCES = "sources.json"
@@ -174,7 +175,7 @@ def _texts(table: Table, row: list[Value]) -> list[str]:
 
 def _benchmarks(results: Results, table: Table, entry: CellResults) -> set[str]:
     """Which benchmarks of a cell a table is about: its own, none, or all."""
-    for name in (*BENCHMARKS, "mtbench"):
+    for name in FAMILIES:
         if table.name in (name, f"{name}_differences"):
             return {name}
     if table.name in ("efficiency", "memory", "contamination"):
@@ -188,7 +189,7 @@ def _files(results: Results, entry: CellResults) -> list[Path]:
     names = results.study.tracks[entry.cell.track].benchmarks
     found = [folder / "finetune.json", folder / "history.jsonl"]
     found += [folder / f"{name}.json" for name in names]
-    found += [folder / "samples" / f"{name}.parquet" for name in names if name in BENCHMARKS]
+    found += [folder / "samples" / f"{name}.parquet" for name in names if name in LM_EVAL]
     if "mtbench" in names:
         found += sorted((folder / "mtbench").rglob("*.json*"))
     return found

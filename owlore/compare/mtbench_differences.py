@@ -1,30 +1,74 @@
 """Differences on MT-Bench, question by question: every method against base and full, by judge."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from owlore.compare.comparisons import LEVEL, answers, base_of, full_of, judged
-from owlore.compare.evidence_tables import interval, signed
-from owlore.compare.mtbench_table import (
+from owlore.compare.comparisons import LEVEL, Answers, answers, base_of, full_of, judged
+from owlore.compare.mtbench_blocks import (
     CATEGORIES,
     Block,
     benchmark_of,
     blocks_of,
     categories_of,
+    judge_columns,
     judge_notes,
     judge_record,
-    judge_values,
     plumbing_notes,
-    several_judges,
 )
-from owlore.compare.results import Results
-from owlore.compare.table_formats import NOTHING, Column, Table, Value
-from owlore.compare.table_parts import group_record, lead_columns, lead_values, place, seed_notes
+from owlore.compare.mtbench_table import DIGITS, PARTS
+from owlore.compare.results import Group, Results
+from owlore.compare.table_formats import NOTHING, Column, Table, Value, interval, p_value, signed
+from owlore.compare.table_parts import METHOD, group_record, lead_columns, seed_notes, shared
 from owlore.mtbench.ratings import by_turn
 from owlore.stats.paired import PairedDifference, holm, paired_difference
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row: a method minus a reference by one judge, in points of the 1 to 10 scale.
+
+    `parts` are keyed as in `PARTS` and by category. A plumbing check has no verdict and no Holm p.
+    """
+
+    block: Block
+    method: str
+    reference: str
+    parts: dict[str, PairedDifference]
+    verdict: str | None
+    p_holm: float | None
+    better: int  # questions, by the mean of their turns
+    same: int
+    worse: int
+
+    @property
+    def group(self) -> Group:
+        """The track and model that the row is of."""
+        return self.block.group
+
+    @property
+    def tested(self) -> bool:
+        """Whether the judge can grade."""
+        return self.verdict is not None
+
+    def difference(self, part: str) -> float | None:
+        """Of a part; None where nothing of it was scored for both."""
+        return _known(self.parts[part].difference) if part in self.parts else None
+
+    def record(self) -> dict[str, Any]:
+        """The difference as a flat row, see `mtbench_differences_table`."""
+        record: dict[str, Any] = {"verdict": self.verdict, "p_holm": self.p_holm}
+        record |= {"better": self.better, "same": self.same, "worse": self.worse}
+        for part, paired in self.parts.items():
+            tested = {"low": paired.low, "high": paired.high, "p": paired.p_value}
+            record[f"{part}_difference"] = _known(paired.difference)
+            for key, value in tested.items():
+                record[f"{part}_{key}"] = _known(value) if self.tested else None
+            record[f"{part}_n"] = paired.n
+        return record
 
 
 def mtbench_differences_table(results: Results) -> Table:
@@ -37,36 +81,29 @@ def mtbench_differences_table(results: Results) -> Table:
     title = "MT-Bench differences, question by question"
     blocks = blocks_of(results)
     references = [name for name in (base_of(results.study), full_of(results.study)) if name]
-    records = [
-        record
+    rows = [
+        row
         for block in blocks
         for reference in references
-        for record in _family(results, block, reference)
+        for row in _family(results, block, reference)
     ]
-    if not records:
+    if not rows:
         note = "No track is scored on MT-Bench, or there is nothing to compare with."
         return Table("mtbench_differences", title, notes=[note])
     groups = results.scored("mtbench")
-    categories = categories_of(results, blocks)
-    several = several_judges(blocks)
-    columns = [*lead_columns(groups), *[Column("judge", "text")] * several]
-    columns += [Column("method", "text"), Column("against", "text"), Column("overall")]
-    columns += [Column("95 % interval"), Column("verdict", "text"), Column("Holm p")]
-    columns += [Column("better / same / worse")]
-    columns += [Column(name) for name in ("turn 1", "turn 2", *categories)]
-    rows = []
-    for record in records:
-        block = (record["judge"], (record["track"], record["model"]))
-        row = [*lead_values(groups, block[1]), *judge_values(results, block, several)]
-        row += [Value(record["method"]), Value(record["reference"])]
-        row.append(signed(record["overall_difference"], digits=2))
-        row.append(interval(record["overall_low"], record["overall_high"], digits=2))
-        row += [Value(record["verdict"] or NOTHING), _p_value(record["p_holm"])]
-        counts = [record[key] for key in ("better", "same", "worse")]
-        row.append(Value(" / ".join(map(str, counts)), counts[0] - counts[2]))
-        parts = ["turn_1", "turn_2", *categories]
-        row += [signed(record.get(f"{part}_difference"), digits=2) for part in parts]
-        rows.append(row)
+    labels = PARTS | {name: name for name in categories_of(results, blocks)}
+    columns: list[Column[Difference]] = [
+        *lead_columns(groups),
+        *judge_columns(results, blocks),
+        METHOD,
+        Column("against", lambda row: Value(row.reference), "text"),
+        _part_column("overall", labels.pop("overall")),
+        Column("95 % interval", _interval),
+        Column("verdict", lambda row: Value(row.verdict or NOTHING), "text"),
+        Column("Holm p", lambda row: p_value(row.p_holm)),
+        Column("better / same / worse", _counts),
+        *(_part_column(part, label) for part, label in labels.items()),
+    ]
     notes = [
         "Method minus reference on the same turns, in points of 10, over the turns scored for "
         "both; interval and p as in the table of differences (t, a question's two turns "
@@ -76,85 +113,113 @@ def mtbench_differences_table(results: Results) -> Table:
         *seed_notes(results),
         *plumbing_notes(results, blocks),
     ]
-    title += place(groups)
-    return Table("mtbench_differences", title, columns, rows, notes, records)
+    records = [
+        group_record(results, row.group, row.method)
+        | {"reference": row.reference}
+        | judge_record(results, row.block)
+        | row.record()
+        for row in rows
+    ]
+    title += shared(groups)
+    return Table.of("mtbench_differences", title, columns, rows, notes, records)
 
 
-def _family(results: Results, block: Block, reference: str) -> list[dict[str, Any]]:
-    """The records of one family: every method against `reference`, by one judge."""
-    judge, group = block
+def _part_column(part: str, label: str) -> Column[Difference]:
+    return Column(label, lambda row: signed(row.difference(part), digits=DIGITS))
+
+
+def _interval(row: Difference) -> Value:
+    overall = row.parts["overall"]
+    if not row.tested:
+        return Value(NOTHING)
+    return interval(_known(overall.low), _known(overall.high), digits=DIGITS)
+
+
+def _counts(row: Difference) -> Value:
+    return Value(f"{row.better} / {row.same} / {row.worse}", row.better - row.worse)
+
+
+def _family(results: Results, block: Block, reference: str) -> list[Difference]:
+    """One family: every method against `reference`, by one judge."""
     base = base_of(results.study)
     methods = [name for name in results.study.run if name not in (reference, base)]
-    compared = {name: _parts(results, block, name, reference) for name in methods}
-    tested = judged(results, group, judge)
+    pairs = {name: _Pair.of(results, block, name, reference) for name in methods}
+    compared = {name: pair.parts(results) for name, pair in pairs.items()}
+    tested = judged(results, block.group, block.judge)
     adjusted = holm([parts["overall"].p_value for parts in compared.values()])
-    records = []
+    rows = []
     for (method, parts), p_holm in zip(compared.items(), adjusted, strict=True):
         overall = parts["overall"].difference
         verdict = "=" if p_holm >= LEVEL else "better" if overall > 0 else "worse"
-        record = group_record(results, group, method) | {"reference": reference}
-        record |= judge_record(results, block)
-        record |= {"verdict": verdict if tested else None, "p_holm": p_holm if tested else None}
-        record |= _counts(results, block, method, reference)
-        for part, paired in parts.items():
-            known = {"difference": paired.difference}
-            if tested:
-                known |= {"low": paired.low, "high": paired.high, "p": paired.p_value}
-            for key in ("difference", "low", "high", "p"):
-                value = known.get(key, math.nan)
-                record[f"{part}_{key}"] = None if math.isnan(value) else value
-            record[f"{part}_n"] = paired.n
-        records.append(record)
-    return records
+        signs = pairs[method].signs()
+        rows.append(
+            Difference(
+                block,
+                method,
+                reference,
+                parts,
+                verdict=verdict if tested else None,
+                p_holm=p_holm if tested else None,
+                better=signs.count(1),
+                same=signs.count(0),
+                worse=signs.count(-1),
+            )
+        )
+    return rows
 
 
-def _parts(
-    results: Results, block: Block, method: str, reference: str
-) -> dict[str, PairedDifference]:
-    """Paired differences overall, for each turn and for each category."""
-    a, b, questions, turns = _scores(results, block, method, reference)
-    asked = results.mtbench_questions
-    category = np.array([asked[question]["category"] for question in questions])
-    everything = np.ones(len(a), dtype=bool)
-    parts = {"overall": everything, "turn_1": turns == 1, "turn_2": turns == 2}
-    names = [name for name in dict.fromkeys([*CATEGORIES, *category]) if (category == name).any()]
-    parts |= {name: category == name for name in names}
-    return {part: _paired(a, b, questions, use) for part, use in parts.items()}
+@dataclass(frozen=True)
+class _Pair:
+    """The scores of a method and its reference, a row a turn that was asked, a column a seed."""
+
+    method: Answers
+    reference: Answers
+    turn: NDArray[Any]
+
+    @classmethod
+    def of(cls, results: Results, block: Block, method: str, reference: str) -> "_Pair":
+        benchmark = benchmark_of(block.judge)
+        first = results.of(block.group, method)[0]
+        turns = [turn for _, turn in by_turn(first.judged_by(block.judge).judgments)]
+        return cls(
+            answers(results, block.group, method, benchmark),
+            answers(results, block.group, reference, benchmark),
+            np.array(turns),
+        )
+
+    def parts(self, results: Results) -> dict[str, PairedDifference]:
+        """Paired differences overall, for each turn and for each category."""
+        asked = results.mtbench_questions
+        category = np.array([asked[question]["category"] for question in self.method.cluster])
+        everything = np.ones(len(category), dtype=bool)
+        uses = {"overall": everything, "turn_1": self.turn == 1, "turn_2": self.turn == 2}
+        for name in dict.fromkeys([*CATEGORIES, *category]):
+            if (category == name).any():
+                uses[name] = category == name
+        return {part: self._over(use) for part, use in uses.items()}
+
+    def _over(self, use: NDArray[np.bool_]) -> PairedDifference:
+        """The paired difference over some of the turns, those left out that lack a score."""
+        a, b = self.method.values, self.reference.values
+        use = use & np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+        if not use.any():
+            nan = math.nan
+            return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0)
+        one_task = np.full(int(use.sum()), "mtbench")
+        return paired_difference(a[use], b[use], one_task, self.method.cluster[use])
+
+    def signs(self) -> list[int]:
+        """Of each question with a turn that is scored for both: better 1, the same 0, worse -1."""
+        questions = self.method.cluster
+        difference = self.method.values.mean(axis=1) - self.reference.values.mean(axis=1)
+        of_questions = [
+            difference[(questions == question) & np.isfinite(difference)]
+            for question in np.unique(questions)
+        ]
+        # Rounded, as means of equal scores may differ in their last bit.
+        return [int(np.sign(round(float(turns.mean()), 9))) for turns in of_questions if len(turns)]
 
 
-def _paired(
-    a: NDArray[np.float64], b: NDArray[np.float64], cluster: NDArray[Any], use: NDArray[np.bool_]
-) -> PairedDifference:
-    use = use & np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-    if not use.any():
-        nan = math.nan
-        return PairedDifference(nan, nan, nan, 0, nan, nan, 1.0)
-    return paired_difference(a[use], b[use], np.full(int(use.sum()), "mtbench"), cluster[use])
-
-
-def _scores(
-    results: Results, block: Block, method: str, reference: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[Any], NDArray[Any]]:
-    """Scores of the method and the reference (turns, seeds), and each turn's question and turn."""
-    judge, group = block
-    pair = [answers(results, group, name, benchmark_of(judge)) for name in (method, reference)]
-    keys = by_turn(results.of(*group, method)[0].judged_by(judge).judgments)
-    return pair[0].values, pair[1].values, pair[0].cluster, np.array([turn for _, turn in keys])
-
-
-def _counts(results: Results, block: Block, method: str, reference: str) -> dict[str, int]:
-    """In how many questions the method is better, the same or worse, over their scored turns."""
-    a, b, questions, _ = _scores(results, block, method, reference)
-    difference = a.mean(axis=1) - b.mean(axis=1)
-    means = [
-        difference[(questions == question) & np.isfinite(difference)]
-        for question in np.unique(questions)
-    ]
-    signs = [np.sign(round(float(one.mean()), 9)) for one in means if len(one)]
-    return {"better": signs.count(1.0), "same": signs.count(0.0), "worse": signs.count(-1.0)}
-
-
-def _p_value(value: float | None) -> Value:
-    if value is None:
-        return Value(NOTHING)
-    return Value("< 0.001" if value < 0.001 else f"{value:.3f}", value)
+def _known(value: float) -> float | None:
+    """None in place of nan: nothing can be said."""
+    return None if math.isnan(value) else value

@@ -2,7 +2,8 @@
 
 The paper (arXiv 2405.18380): averages "up to 1.1 %" (commonsense), "3.0 %" (MMLU) and "10 %"
 (MT-Bench) above the baselines, and "LLaMa2-7B with only 21GB of memory". Only the abstract is used.
-A study that ran something else gets "not comparable", with the reason, never a verdict.
+What it did and claims for each benchmark is in `owlore.study.benchmarks`. A study that ran
+something else gets "not comparable", with the reason, never a verdict.
 """
 
 import math
@@ -10,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from owlore.compare.comparisons import Group, baselines_of, difference, judged, owlore_of
-from owlore.compare.results import Results
+from owlore.compare.comparisons import baselines_of, difference, judged, owlore_of
+from owlore.compare.results import Group, Results
 from owlore.stats.paired import PairedDifference
-from owlore.study.config import Benchmark, Study, Track
+from owlore.study.benchmarks import FAMILIES, Gain, PaperQuestions, PaperTasks
+from owlore.study.config import Benchmark, MTBench, Study
 
 # The abstract's models: our studies' names for them, and their names on the hub.
 PAPER_MODELS = {
@@ -21,23 +23,10 @@ PAPER_MODELS = {
     "llama3-8b": "meta-llama/Meta-Llama-3-8B",
     "mistral-7b": "mistralai/Mistral-7B-v0.1",
 }
-PAPER_TASKS = {
-    *("boolq", "piqa", "social_iqa", "hellaswag"),
-    *("winogrande", "arc_easy", "arc_challenge", "openbookqa"),
-}
-PAPER_FEWSHOT = 5  # the published commands; the same for both benchmarks
-PAPER_QUESTIONS = 80
-CLAIMED = {"commonsense": 1.1, "mmlu": 3.0, "mtbench": 10.0}
 CLAIMED_GB = 21
-MMLU_SUBJECTS = 57
+MEMORY_CLAIM = "LLaMA2-7B can be fine-tuned with 21 GB of memory"
 
 SUPPORTED, NOT_SUPPORTED, NOT_COMPARABLE = "supported", "not supported", "not comparable"
-WORDING = {
-    "commonsense": "OwLore's commonsense average is up to 1.1 % above the baselines",
-    "mmlu": "OwLore's MMLU score is up to 3.0 % above the baselines",
-    "mtbench": "OwLore's MT-Bench score is up to 10 % above the baselines",
-    "memory": "LLaMA2-7B can be fine-tuned with 21 GB of memory",
-}
 
 
 @dataclass(frozen=True)
@@ -59,6 +48,11 @@ class Claim:
     verdict: str
     reason: str
 
+    @property
+    def group(self) -> Group:
+        """The track and model that it is held against."""
+        return Group(self.track, self.model)
+
     def record(self) -> dict[str, Any]:
         """The claim as a flat row."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -71,16 +65,20 @@ def comparable(study: Study, benchmark: str, model: str | None = None) -> tuple[
     the benchmark as a whole: the eight commonsense tasks or MMLU, 5-shot, test split, every
     question; or the 80 questions of MT-Bench with a GPT-4 judge. The paper's metric (acc or
     acc_norm), its baselines' settings and its judge's version are not known to us, so True means
-    "the same exercise", no more.
+    "the same exercise", no more. A benchmark that the paper does not have is never comparable.
 
     Args:
         study: the study.
-        benchmark: commonsense, mmlu or mtbench.
+        benchmark: name of a family of `FAMILIES`.
         model: look at this model alone, not at all of the study's.
     """
     reasons = other_models(study, [model] if model is not None else list(study.models))
-    tracks = [track for track in study.tracks.values() if benchmark in track.benchmarks]
-    reasons += dict.fromkeys(filter(None, (_other_exercise(track, benchmark) for track in tracks)))
+    exercise = FAMILIES[benchmark].exercise
+    if exercise is None:
+        reasons.append(f"the paper does not have {benchmark}")
+    blocks = [getattr(track, benchmark) for track in study.tracks.values()]
+    departures = [_departure(exercise, block) for block in blocks if block is not None]
+    reasons += dict.fromkeys(filter(None, departures))
     return not reasons, "; ".join(reasons)
 
 
@@ -94,73 +92,76 @@ def other_models(study: Study, models: Iterable[str]) -> list[str]:
     ]
 
 
-def _other_exercise(track: Track, benchmark: str) -> str:
-    """What first sets a track's benchmark apart from the paper's; empty if nothing known does."""
-    if benchmark == "mtbench":
-        spec = track.mtbench
-        assert spec is not None
-        if not spec.judge.comparable or not spec.judge.model.startswith("gpt-4"):
-            return f"the judge ({spec.judge.provider}: {spec.judge.model}) is not GPT-4"
-        if spec.questions != PAPER_QUESTIONS:
-            return f"{spec.questions} of MT-Bench's {PAPER_QUESTIONS} questions"
-        return ""
-    settings: Benchmark | None = getattr(track, benchmark)
-    assert settings is not None
-    tasks = set(settings.tasks)
-    if benchmark == "gsm8k" and tasks != {"gsm8k"}:
-        return "the task is not gsm8k"
-    if benchmark == "commonsense" and tasks != PAPER_TASKS:
-        return "the tasks are not the paper's eight"
-    subjects = len(tasks) == MMLU_SUBJECTS and all(task.startswith("mmlu_") for task in tasks)
-    if benchmark == "mmlu" and tasks != {"mmlu"} and not subjects:
-        return "the tasks are not MMLU's 57 subjects"
-    if settings.num_fewshot != PAPER_FEWSHOT:
-        return f"{settings.num_fewshot}-shot, not {PAPER_FEWSHOT}-shot"
-    if any(task.limit is not None for task in settings.tasks.values()):
+def _departure(
+    exercise: PaperTasks | PaperQuestions | None, block: Benchmark | MTBench
+) -> str | None:
+    """What first sets a track's block apart from the paper's exercise; None if nothing known."""
+    if isinstance(exercise, PaperQuestions) and isinstance(block, MTBench):
+        return _other_judging(exercise, block)
+    if isinstance(exercise, PaperTasks) and isinstance(block, Benchmark):
+        return _other_tasks(exercise, block)
+    return None  # the paper has no exercise to depart from
+
+
+def _other_judging(exercise: PaperQuestions, block: MTBench) -> str | None:
+    judge = block.judge
+    if not judge.comparable or not judge.model.startswith(exercise.judge):
+        return f"the judge ({judge.provider}: {judge.model}) is not {exercise.judge_name}"
+    if block.questions != exercise.questions:
+        return f"{block.questions} of MT-Bench's {exercise.questions} questions"
+    return None
+
+
+def _other_tasks(exercise: PaperTasks, block: Benchmark) -> str | None:
+    if not exercise.asks(set(block.tasks)):
+        return exercise.other_tasks
+    if block.num_fewshot != exercise.num_fewshot:
+        return f"{block.num_fewshot}-shot, not {exercise.num_fewshot}-shot"
+    if any(task.limit is not None for task in block.tasks.values()):
         return "only a part of the questions (limit)"
-    if settings.split != "test":
-        return f"the {settings.split} split, not the test split"
-    return ""
+    if block.split != "test":
+        return f"the {block.split} split, not the test split"
+    return None
 
 
 def claims(results: Results) -> list[Claim]:
     """Hold each claim of the abstract against each track and model of the study."""
-    found = [
-        _accuracy_claim(results, group, benchmark)
-        for benchmark in CLAIMED
-        for group in results.scored(benchmark)
+    gains = [
+        _gain_claim(results, group, family.name, family.gain)
+        for family in FAMILIES.values()
+        if family.gain is not None
+        for group in results.scored(family.name)
     ]
-    return found + [_memory_claim(results, group) for group in results.groups]
+    return gains + [_memory_claim(results, group) for group in results.groups]
 
 
-def _accuracy_claim(results: Results, group: Group, benchmark: str) -> Claim:
+def _gain_claim(results: Results, group: Group, benchmark: str, gain: Gain) -> Claim:
     """OwLore minus the best baseline on the benchmark's average.
 
     The best baseline is picked after the fact, which favours it: a difference found against it is
     there against the others too.
     """
-    study, (track, model) = results.study, group
+    study, family = results.study, FAMILIES[benchmark]
     ours, baselines = owlore_of(study), baselines_of(study)
-    unit = "%" if benchmark == "mtbench" else "points"
 
     def claim(verdict: str, reason: str, **measured: Any) -> Claim:
         nothing = dict.fromkeys(("baseline", "measured", "low", "high"))
-        where = {"claim": WORDING[benchmark], "track": track, "model": model, "method": ours}
-        return Claim(**where | nothing | measured, unit=unit, verdict=verdict, reason=reason)
+        where = {"claim": gain.wording, "track": group.track, "model": group.model, "method": ours}
+        return Claim(**where | nothing | measured, unit=gain.unit, verdict=verdict, reason=reason)
 
     if ours is None or not baselines:
         lack = "the paper's method" if ours is None else "a baseline"
         return claim(NOT_COMPARABLE, f"the study does not run {lack}")
-    same, reason = comparable(study, benchmark, model)
-    if benchmark == "mtbench" and not judged(results, group):
+    same, reason = comparable(study, benchmark, group.model)
+    if family.scored_by == "judge" and not judged(results, group):
         return claim(NOT_COMPARABLE, f"{reason}; its scores are a plumbing check")
     scores = {name: _average(results, group, benchmark, name) for name in baselines}
     if any(math.isnan(score) for score in scores.values()):
         return claim(NOT_COMPARABLE, "the judge scored nothing of a baseline")
     best = max(baselines, key=lambda name: scores[name])
     paired = difference(results, group, benchmark, ours, best)
-    # Points of accuracy; for MT-Bench per cent of the baseline's score, taken as a fixed number.
-    scale = 100 / scores[best] if benchmark == "mtbench" else 100.0
+    # Points, or per cent of the baseline's score, which is then taken as a fixed number.
+    scale = 100 / scores[best] if gain.unit == "%" else family.scale.factor
     measured: dict[str, Any] = {
         "baseline": best,
         "measured": _number(scale * paired.difference),
@@ -169,16 +170,15 @@ def _accuracy_claim(results: Results, group: Group, benchmark: str) -> Claim:
     }
     if not same:
         return claim(NOT_COMPARABLE, reason, **measured)
-    verdict, reason = _verdict(paired, scale, CLAIMED[benchmark], unit)
+    verdict, reason = _verdict(paired, scale, gain.amount, gain.unit)
     only = "; conditional on one training seed" if paired.seeds == 1 else ""
     return claim(verdict, reason + only, **measured)
 
 
 def _average(results: Results, group: Group, benchmark: str, method: str) -> float:
-    """Mean over seeds of the printed average (accuracy: a fraction); nan if a judge gave none."""
-    key = "overall" if benchmark == "mtbench" else "average"
-    values = [entry.benchmarks[benchmark][key] for entry in results.of(*group, method)]
-    return math.nan if None in values else sum(values) / len(values)
+    """Mean over seeds of the headline (accuracy: a fraction); nan if a judge gave none."""
+    scores = [entry.headline(benchmark) for entry in results.of(group, method)]
+    return sum(scores) / len(scores)
 
 
 def _verdict(paired: PairedDifference, scale: float, claimed: float, unit: str) -> tuple[str, str]:
@@ -193,7 +193,7 @@ def _verdict(paired: PairedDifference, scale: float, claimed: float, unit: str) 
 
 def _memory_claim(results: Results, group: Group) -> Claim:
     """OwLore's peak: measured if it ran on a GPU, else simulated if that was done."""
-    study, (track, model) = results.study, group
+    study, model = results.study, group.model
     ours = owlore_of(study)
     peak, how = (None, "") if ours is None else _peak(results, group, ours)
     source = study.models[model]
@@ -210,8 +210,8 @@ def _memory_claim(results: Results, group: Group) -> Claim:
         if peak is not None and peak / 2**30 <= CLAIMED_GB:
             reason += f"; it would be if GB means GiB ({peak / 2**30:.1f} GiB)"
     return Claim(
-        claim=WORDING["memory"],
-        track=track,
+        claim=MEMORY_CLAIM,
+        track=group.track,
         model=model,
         method=ours,
         baseline=None,
@@ -228,7 +228,7 @@ def _peak(results: Results, group: Group, method: str) -> tuple[float | None, st
     """Peak bytes and how they were found; a CPU's kernels have other work space than a GPU's."""
     measured = [
         entry.finetune["peak_bytes"]
-        for entry in results.of(*group, method)
+        for entry in results.of(group, method)
         if entry.finetune["device"] != "cpu" and entry.finetune["peak_bytes"] is not None
     ]
     if measured:
@@ -239,9 +239,8 @@ def _peak(results: Results, group: Group, method: str) -> tuple[float | None, st
 
 def simulated_peak(results: Results, group: Group, method: str) -> float | None:
     """Simulated peak in GiB of a method on a track, if memory/<model>.json has it."""
-    track, model = group
-    for row in results.memory.get(model, {}).get("rows", []):
-        if (row["method"], row["track"]) == (method, track):
+    for row in results.memory.get(group.model, {}).get("rows", []):
+        if (row["method"], row["track"]) == (method, group.track):
             return float(row["peak_gib"])
     return None
 

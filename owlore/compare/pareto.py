@@ -1,12 +1,12 @@
 """Who is on the front of little memory and high accuracy, as a probability.
 
-front(results, ("mini", "smollm2-135m"), "commonsense")    # {"base": 1.0, "lora": 0.97, ...}
+front(results, Group("mini", "smollm2-135m"), "commonsense")    # {"base": 1.0, "lora": 0.97, ...}
 """
 
 import numpy as np
 
-from owlore.compare.comparisons import Group, answers
-from owlore.compare.results import Results
+from owlore.compare.comparisons import answers
+from owlore.compare.results import Group, Results
 from owlore.stats.bootstrap import bootstrap, on_front
 from owlore.stats.strata import Layout
 
@@ -34,7 +34,7 @@ def _costs(results: Results, group: Group) -> dict[str, float]:
     """Mean measured peak over the seeds, in bytes."""
     costs = {}
     for method in results.study.run:
-        peaks = [entry.finetune["peak_bytes"] for entry in results.of(*group, method)]
+        peaks = [entry.finetune["peak_bytes"] for entry in results.of(group, method)]
         if not results.study.method(method).trains:
             costs[method] = 0.0
         elif None not in peaks:

@@ -1,16 +1,17 @@
 """Everything a finished study left on disk, read once and checked before anybody counts on it.
 
     results = load(study, Path("results/embedded"))
-    for cell in results.of("mini", "smollm2-135m", "owlore"):   # one entry a seed
-        print(cell.finetune["seconds"], cell.benchmarks["commonsense"]["average"])
+    for cell in results.of(Group("mini", "smollm2-135m"), "owlore"):   # one entry a seed
+        print(cell.finetune["seconds"], cell.headline("commonsense"))
 
 Tables, figures and the report are projections of this and read no file of a cell themselves.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,18 @@ import pyarrow.parquet as pq
 
 from owlore.core.errors import BadInput, OwloreError
 from owlore.core.files import read_json, read_jsonl
-from owlore.study.benchmarks import CORRECT
-from owlore.study.config import BENCHMARKS, Cell, Study
+from owlore.records.evaluation import CORRECT
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
+from owlore.study.config import Cell, Study
 
 SAMPLE_COLUMNS = ["task", "doc_id", "doc_hash", "cluster", "correct", "correct_norm"]
+
+
+class Group(NamedTuple):
+    """Methods are compared inside one of these, never across."""
+
+    track: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,16 @@ class CellResults:
         """Scores and judgments of one of MT-Bench's judges; the headline's name is empty."""
         return self.further[name] if name else Judged(self.benchmarks["mtbench"], self.judgments)
 
+    def headline(self, benchmark: str) -> float:
+        """The score that stands for a benchmark; nan where a judge gave no score at all."""
+        score = self.benchmarks[benchmark][FAMILIES[benchmark].headline]
+        return math.nan if score is None else float(score)
+
+    @property
+    def group(self) -> Group:
+        """What the cell is compared in."""
+        return Group(self.cell.track, self.cell.model)
+
     @property
     def seed(self) -> int:
         """The cell's seed; the base model, which has none, is in seed0."""
@@ -73,23 +92,20 @@ class Results:
     mtbench_questions: dict[int, dict[str, Any]] = field(default_factory=dict)  # by question_id
 
     @property
-    def groups(self) -> list[tuple[str, str]]:
-        """Every (track, model): methods are compared inside one of these, never across."""
-        return [(track, model) for track in self.study.tracks for model in self.study.models]
+    def groups(self) -> list[Group]:
+        """Every track with every model."""
+        return [Group(track, model) for track in self.study.tracks for model in self.study.models]
 
-    def of(self, track: str, model: str, method: str) -> list[CellResults]:
+    def of(self, group: Group, method: str) -> list[CellResults]:
         """The cells of a method, one a seed (the base model has one)."""
-        wanted = (track, model, method)
         return [
-            entry
-            for entry in self.cells
-            if (entry.cell.track, entry.cell.model, entry.cell.method) == wanted
+            entry for entry in self.cells if entry.group == group and entry.cell.method == method
         ]
 
-    def scored(self, benchmark: str) -> list[tuple[str, str]]:
+    def scored(self, benchmark: str) -> list[Group]:
         """The groups whose track is scored on `benchmark`."""
         tracks = self.study.tracks
-        return [group for group in self.groups if benchmark in tracks[group[0]].benchmarks]
+        return [group for group in self.groups if benchmark in tracks[group.track].benchmarks]
 
 
 def load(study: Study, root: Path) -> Results:
@@ -118,9 +134,9 @@ def load(study: Study, root: Path) -> Results:
         needs = study.method(cell.method, cell.track, cell.model).needs_outliers
         if needs and cell.model not in results.outliers:
             raise _missing(root / "outliers" / f"{cell.model}.json", "outliers")
-    for benchmark in BENCHMARKS:
-        for track, model in results.scored(benchmark):
-            _check_same_questions(results, track, model, benchmark)
+    for benchmark in LM_EVAL:
+        for group in results.scored(benchmark):
+            _check_same_questions(results, group, benchmark)
     for entry in cells:
         _check_contamination(results, entry)
     return results
@@ -140,7 +156,7 @@ def _load_cell(study: Study, root: Path, cell: Cell) -> CellResults:
         path = folder / f"{name}.json"
         benchmarks[name] = _read(path, name)
         _check_weights(path, benchmarks[name], folder / "finetune.json", finetune)
-        if name in BENCHMARKS:
+        if name in LM_EVAL:
             samples[name] = _read_samples(folder / "samples" / f"{name}.parquet", name)
             _check_scores(path, benchmarks[name], samples[name])
     further = {}
@@ -223,12 +239,12 @@ def _check_scores(path: Path, summary: dict[str, Any], samples: pd.DataFrame) ->
         raise OwloreError(f"{path}: average: {summary['average']} is not the mean of its tasks")
 
 
-def _check_same_questions(results: Results, track: str, model: str, benchmark: str) -> None:
+def _check_same_questions(results: Results, group: Group, benchmark: str) -> None:
     """Paired tests need the same questions, in the same order, for every method and seed."""
     keys = ["task", "doc_id", "doc_hash", "cluster"]
     first: CellResults | None = None
     for entry in results.cells:
-        if (entry.cell.track, entry.cell.model) != (track, model):
+        if entry.group != group:
             continue
         if first is None:
             first = entry

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from owlore.compare.comparisons import Group, base_of, difference, judged, level
+from owlore.compare.comparisons import base_of, difference, judged, level
 from owlore.compare.figure_style import INK, apart, grid, sentence, styles, titles
-from owlore.compare.mtbench_table import (
+from owlore.compare.mtbench_blocks import (
     Block,
     benchmark_of,
     blocks_of,
@@ -19,9 +19,9 @@ from owlore.compare.mtbench_table import (
     summaries,
 )
 from owlore.compare.pareto import front
-from owlore.compare.results import Results
+from owlore.compare.results import Group, Results
 from owlore.compare.score_tables import MOST_COLUMNS
-from owlore.study.config import BENCHMARKS
+from owlore.study.benchmarks import LM_EVAL
 
 
 def tradeoff(results: Results) -> Figure:
@@ -30,9 +30,9 @@ def tradeoff(results: Results) -> Figure:
     They cover questions, and seeds where there are several. Behind a name stands the probability of
     the method to be on the front: nothing trained with less memory scores as high. A method without
     training has no such memory: it is a line across, and counts as free. The first benchmark that
-    the study has (commonsense, else MMLU) is drawn.
+    the study has (commonsense, else MMLU, and so on) is drawn.
     """
-    benchmark = next((name for name in BENCHMARKS if results.scored(name)), None)
+    benchmark = next((name for name in LM_EVAL if results.scored(name)), None)
     if benchmark is None:
         return sentence("No accuracy was scored in this study.")
     groups = results.scored(benchmark)
@@ -41,7 +41,7 @@ def tradeoff(results: Results) -> Figure:
         tops: list[tuple[float, float, str]] = []
         chances = front(results, group, benchmark)
         for method in results.study.run:
-            entries = results.of(*group, method)
+            entries = results.of(group, method)
             found = level(results, group, benchmark, method)
             score = 100 * found.difference
             reach = 0.0 if math.isnan(found.high) else 100 * found.high - score
@@ -97,7 +97,7 @@ def differences(results: Results) -> Figure:
     drawn = [
         (group, benchmark, task)
         for group in results.groups
-        for benchmark in BENCHMARKS
+        for benchmark in LM_EVAL
         if group in results.scored(benchmark)
         for task in _shown(results, group, benchmark, base)
     ]
@@ -121,7 +121,7 @@ def differences(results: Results) -> Figure:
 
 def _shown(results: Results, group: Group, benchmark: str, base: str) -> list[Any]:
     """The tasks and their average (None); the average alone where the tasks are too many."""
-    tasks = list(results.of(*group, base)[0].benchmarks[benchmark]["tasks"])
+    tasks = list(results.of(group, base)[0].benchmarks[benchmark]["tasks"])
     if len(tasks) == 1:
         return tasks
     return [*tasks, None] if len(tasks) <= MOST_COLUMNS else [None]
@@ -140,14 +140,14 @@ def mtbench(results: Results) -> Figure:
     methods = results.study.run
     drawn = [(block, name) for block in blocks for name in names]
     figure, panels = grid(len(drawn), 3, 3.0, 0.75 + 0.2 * len(methods), sharex=True, sharey=True)
-    places = titles([group for (_, group), _ in drawn])
-    alone = len({group for _, group in blocks}) == 1
+    places = titles([block.group for block, _ in drawn])
+    alone = len({block.group for block in blocks}) == 1
     for panel, place, (block, name) in zip(panels, places, drawn, strict=True):
         found = {method: _mtbench_score(results, block, method, name) for method in methods}
         _forest(results, panel, found)
-        judge = [block[0] or "headline"] if several_judges(blocks) else []
+        judge = [block.judge or "headline"] if several_judges(blocks) else []
         panel.set_title(": ".join([*judge, *[place] * (not alone), name]))
-    graded = all(judged(results, group, judge) for judge, group in blocks)
+    graded = all(judged(results, block.group, block.judge) for block in blocks)
     remark = "" if graded else " (a plumbing check: a judge too small to grade)"
     figure.supxlabel(f"MT-Bench score, 1 to 10{remark}", fontsize=9)
     return figure
@@ -156,15 +156,14 @@ def mtbench(results: Results) -> Figure:
 def _mtbench_score(
     results: Results, block: Block, method: str, name: str
 ) -> tuple[float, float, float]:
-    judge, group = block
-    if name == "overall" and judged(results, group, judge):
-        found = level(results, group, benchmark_of(judge), method)
-        return found.low, found.difference, found.high
-    given = [
-        one["overall"] if name == "overall" else one["categories"].get(name)
-        for one in summaries(results, block, method)
+    if name == "overall" and judged(results, block.group, block.judge):
+        overall = level(results, block.group, benchmark_of(block.judge), method)
+        return overall.low, overall.difference, overall.high
+    of_seeds = [
+        summary["overall"] if name == "overall" else summary["categories"].get(name)
+        for summary in summaries(results, block, method)
     ]
-    scores = [math.nan if score is None else score for score in given]
+    scores = [math.nan if score is None else score for score in of_seeds]
     return min(scores), float(np.mean(scores)), max(scores)
 
 

@@ -1,4 +1,4 @@
-"""The tables of accuracies: commonsense and MMLU, scored by lm-eval.
+"""The tables of accuracies: one for each benchmark family that lm-eval scores.
 
 Rows are the methods in the study's order. A score is printed in per cent: with one seed with its
 standard error over questions, as lm-eval prints it; with several it is their mean with half of its
@@ -12,131 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from owlore.compare.comparisons import Group, answers, level, standing
-from owlore.compare.results import CellResults, Results
-from owlore.compare.table_formats import NOTHING, Column, Table, Value, signless
+from owlore.compare.comparisons import answers, level, standing
+from owlore.compare.results import CellResults, Group, Results
+from owlore.compare.table_formats import NOTHING, Column, Mark, Table, Value, signless
 from owlore.compare.table_parts import (
-    TITLES,
+    METHOD,
     comparability_notes,
     group_record,
     lead_columns,
-    lead_values,
     listed,
     nothing_scored,
     pairs,
-    place,
     seed_notes,
-    summaries,
+    shared,
 )
+from owlore.study.benchmarks import FAMILIES, Scale
 
 MOST_COLUMNS = 12  # more tasks than this (MMLU's subjects) are left to the CSV
-
-
-def accuracy_table(results: Results, benchmark: str) -> Table:
-    """Return the table of commonsense or mmlu: methods × tasks and their average.
-
-    The records hold fractions: `<task>`, `<task>_stderr` (over questions), `<task>_low` and
-    `<task>_high` (95 %, over questions and seeds; None for one seed), `<task>_seed_sd` (None for
-    one), `<task>_n`, `<task>_mark`, and the same for `average`.
-    """
-    groups = results.scored(benchmark)
-    if not groups:
-        return nothing_scored(benchmark)
-    tasks = _tasks(results, groups, benchmark)
-    printed: list[str | None] = [*tasks] if len(tasks) <= MOST_COLUMNS else []
-    if len(printed) != 1:
-        printed.append(None)  # the average
-    counts = {task: _counts(results, groups, benchmark, task) for task in [*tasks, None]}
-
-    rows, records = [], []
-    for group in groups:
-        own = results.of(*group, results.study.run[0])[0].benchmarks[benchmark]["tasks"]
-        marks = {task: standing(results, group, benchmark, task) for task in [*own, None]}
-        for method in results.study.run:
-            record: dict[str, Any] = group_record(results, group, method)
-            row = [*lead_values(groups, group), Value(method)]
-            for task in [*tasks, None]:
-                if task is not None and task not in own:
-                    value = Value(NOTHING)
-                else:
-                    score = _score(results, group, method, benchmark, task)
-                    mark = marks[task][method]
-                    value = Value(_percent(score), score.value, mark)
-                    name = task or "average"
-                    record |= {name: score.value, f"{name}_stderr": score.error}
-                    record |= {f"{name}_low": score.low, f"{name}_high": score.high}
-                    record |= {f"{name}_seed_sd": score.spread, f"{name}_mark": mark}
-                    record |= {f"{name}_n": _n(results, group, benchmark, task)}
-                if task in printed:
-                    row.append(value)
-            rows.append(row)
-            records.append(record)
-
-    columns = [*lead_columns(groups), Column("method", "text")]
-    columns += [Column((task or "average") + counts[task]) for task in printed]
-    notes = [
-        f"Accuracy in %, ± {_error_of(results)}; the average weighs the tasks equally.",
-        *_how_scored(results, groups, benchmark, tasks),
-        *seed_notes(results),
-        "Bold: better than every other method in this column (paired differences, Holm over the "
-        f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it.",
-        *comparability_notes(results, benchmark),
-    ]
-    if len(tasks) > MOST_COLUMNS:
-        notes.insert(1, f"The {len(tasks)} tasks one by one are in {benchmark}.csv.")
-    title = TITLES[benchmark] + place(groups)
-    return Table(benchmark, title, columns, rows, notes, records)
-
-
-def _how_scored(
-    results: Results, groups: Sequence[Group], benchmark: str, tasks: Sequence[str]
-) -> list[str]:
-    """Versions, split, shots and subsets, as the result files state them."""
-    found = summaries(results, groups, benchmark)
-    versions = listed(one["lm_eval_version"] for one in found)
-    shots = listed(task["num_fewshot"] for one in found for task in one["tasks"].values())
-    splits = listed(
-        task.get("split", one["split"]) for one in found for task in one["tasks"].values()
-    )
-    notes = [f"lm-eval {versions}, {shots}-shot, {splits} split."]
-    normed = [
-        task
-        for task in tasks
-        if any(one["tasks"].get(task, {}).get("metric") == "acc_norm" for one in found)
-    ]
-    if normed and len(normed) <= MOST_COLUMNS:
-        others = "; the others by acc" if len(normed) < len(tasks) else ""
-        notes.append(f"Scored by acc_norm: {', '.join(normed)}{others}.")
-    if any(task["n"] < task["n_available"] for one in found for task in one["tasks"].values()):
-        notes.append("Some tasks use a seeded subset of their questions; n is what was asked.")
-    return notes
-
-
-def _tasks(results: Results, groups: Sequence[Group], benchmark: str) -> list[str]:
-    found = summaries(results, groups, benchmark)
-    return list(dict.fromkeys(task for one in found for task in one["tasks"]))
-
-
-def _n(results: Results, group: Group, benchmark: str, task: str | None) -> int | None:
-    tasks = results.of(*group, results.study.run[0])[0].benchmarks[benchmark]["tasks"]
-    if task is None:
-        return sum(int(score["n"]) for score in tasks.values())
-    return int(tasks[task]["n"]) if task in tasks else None
-
-
-def _counts(results: Results, groups: Sequence[Group], benchmark: str, task: str | None) -> str:
-    """The header's "(n = 80)", or "(n = 40–80)" where the groups differ."""
-    found = {_n(results, group, benchmark, task) for group in groups}
-    counts = sorted(n for n in found if n is not None)
-    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
-    return f" (n = {span})"
+Task = str | None  # None is the average over the tasks
+AVERAGE: Task = None
 
 
 @dataclass(frozen=True)
-class _Score:
-    """Mean over seeds; the rest is None where it cannot be known (see `accuracy_table`).
+class Score:
+    """A method on a task: the mean over seeds, with None for what cannot be known of it.
 
-    `reach` is what is printed behind the value.
+    `error` is over questions; `low` and `high` (95 %) and `spread` need several seeds; `reach` is
+    what is printed behind the value.
     """
 
     value: float
@@ -147,45 +49,188 @@ class _Score:
     spread: float | None = None
 
 
-def _score(results: Results, group: Group, method: str, benchmark: str, task: str | None) -> _Score:
+@dataclass(frozen=True)
+class MethodScores:
+    """One row: a method's scores, marks and numbers of questions, task by task."""
+
+    group: Group
+    method: str
+    scores: dict[Task, Score]  # a task that this track is not scored on is not there
+    marks: dict[Task, Mark]
+    counts: dict[Task, int]
+
+    def record(self) -> dict[str, Any]:
+        """The scores as a flat row, see `accuracy_table`."""
+        record: dict[str, Any] = {}
+        for task, score in self.scores.items():
+            name = task or "average"
+            record |= {name: score.value, f"{name}_stderr": score.error}
+            record |= {f"{name}_low": score.low, f"{name}_high": score.high}
+            record |= {f"{name}_seed_sd": score.spread, f"{name}_mark": self.marks[task]}
+            record |= {f"{name}_n": self.counts[task]}
+        return record
+
+
+def accuracy_table(results: Results, benchmark: str) -> Table:
+    """Return the table of a family that lm-eval scores: methods × tasks and their average.
+
+    The records hold fractions: `<task>`, `<task>_stderr` (over questions), `<task>_low` and
+    `<task>_high` (95 %, over questions and seeds; None for one seed), `<task>_seed_sd` (None for
+    one), `<task>_n`, `<task>_mark`, and the same for `average`.
+    """
+    groups = results.scored(benchmark)
+    if not groups:
+        return nothing_scored(benchmark)
+    tasks_of = {group: _task_summaries(results, group, benchmark) for group in groups}
+    tasks = list(dict.fromkeys(task for group in groups for task in tasks_of[group]))
+    rows = [
+        row for group in groups for row in _rows(results, group, benchmark, tasks, tasks_of[group])
+    ]
+    printed: list[Task] = [*tasks] if len(tasks) <= MOST_COLUMNS else []
+    if len(printed) != 1:
+        printed.append(AVERAGE)
+    columns: list[Column[MethodScores]] = [
+        *lead_columns(groups),
+        METHOD,
+        *(_score_column(task, rows, FAMILIES[benchmark].scale) for task in printed),
+    ]
+    notes = [
+        f"Accuracy in %, ± {_error_of(results)}; the average weighs the tasks equally.",
+        *_how_scored(results, groups, benchmark, tasks),
+        *seed_notes(results),
+        "Bold: better than every other method in this column (paired differences, Holm over the "
+        f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it.",
+        *comparability_notes(results, benchmark),
+    ]
+    if len(tasks) > MOST_COLUMNS:
+        notes.insert(1, f"The {len(tasks)} tasks one by one are in {benchmark}.csv.")
+    return Table.of(
+        benchmark,
+        FAMILIES[benchmark].title + shared(groups),
+        columns,
+        rows,
+        notes,
+        [group_record(results, row.group, row.method) | row.record() for row in rows],
+    )
+
+
+def _rows(
+    results: Results,
+    group: Group,
+    benchmark: str,
+    tasks: Sequence[str],
+    summaries: dict[str, dict[str, Any]],
+) -> list[MethodScores]:
+    """A row a method of one group; `summaries` are its own tasks, `tasks` those of all groups."""
+    asked: list[Task] = [task for task in tasks if task in summaries]
+    asked.append(AVERAGE)
+    counts: dict[Task, int] = {task: int(summary["n"]) for task, summary in summaries.items()}
+    counts[AVERAGE] = sum(counts.values())
+    standings = {task: standing(results, group, benchmark, task) for task in asked}
+    return [
+        MethodScores(
+            group,
+            method,
+            scores={task: _score(results, group, method, benchmark, task) for task in asked},
+            marks={task: standings[task][method] for task in asked},
+            counts=counts,
+        )
+        for method in results.study.run
+    ]
+
+
+def _score_column(task: Task, rows: Sequence[MethodScores], scale: Scale) -> Column[MethodScores]:
+    """The column of a task; its header says "(n = 80)", or "(n = 40–80)" where groups differ."""
+    counts = sorted({row.counts[task] for row in rows if task in row.counts})
+    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
+
+    def value(row: MethodScores) -> Value:
+        if task not in row.scores:
+            return Value(NOTHING)
+        score = row.scores[task]
+        return Value(_text(score, scale), score.value, row.marks[task])
+
+    return Column(f"{task or 'average'} (n = {span})", value)
+
+
+def _how_scored(
+    results: Results, groups: Sequence[Group], benchmark: str, tasks: Sequence[str]
+) -> list[str]:
+    """Versions, split, shots and subsets, as the result files state them."""
+    summaries = [
+        entry.benchmarks[benchmark]
+        for group in groups
+        for method in results.study.run
+        for entry in results.of(group, method)
+    ]
+    scored = [task for summary in summaries for task in summary["tasks"].items()]
+    versions = listed(summary["lm_eval_version"] for summary in summaries)
+    shots = listed(score["num_fewshot"] for _, score in scored)
+    splits = listed(
+        score.get("split", summary["split"])
+        for summary in summaries
+        for score in summary["tasks"].values()
+    )
+    notes = [f"lm-eval {versions}, {shots}-shot, {splits} split."]
+    by_norm = {name for name, score in scored if score["metric"] == "acc_norm"}
+    normed = [task for task in tasks if task in by_norm]
+    if normed and len(normed) <= MOST_COLUMNS:
+        others = "; the others by acc" if len(normed) < len(tasks) else ""
+        notes.append(f"Scored by acc_norm: {', '.join(normed)}{others}.")
+    if any(score["n"] < score["n_available"] for _, score in scored):
+        notes.append("Some tasks use a seeded subset of their questions; n is what was asked.")
+    return notes
+
+
+def _task_summaries(results: Results, group: Group, benchmark: str) -> dict[str, dict[str, Any]]:
+    """What a result file of the group says of each task; which tasks and how many is the same."""
+    first = results.of(group, results.study.run[0])[0]
+    tasks: dict[str, dict[str, Any]] = first.benchmarks[benchmark]["tasks"]
+    return tasks
+
+
+def _score(results: Results, group: Group, method: str, benchmark: str, task: Task) -> Score:
     """Score a method on a task or on the average.
 
     With one seed value and error are lm-eval's own (no error for a single question); with several,
     the error is that of the questions' mean correctness over the seeds.
     """
-    entries = results.of(*group, method)
-    values = [_value(entry, benchmark, task) for entry in entries]
-    if len(entries) == 1:
-        summary = entries[0].benchmarks[benchmark]
-        error = summary["average_stderr"] if task is None else summary["tasks"][task]["stderr"]
-        if len(results.study.seeds) == 1:
-            return _Score(values[0], error, error)
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    found = level(results, group, benchmark, method, task)
+    entries = results.of(group, method)
+    of_seeds = [_lm_eval_score(entry, benchmark, task) for entry in entries]
+    values = [value for value, _ in of_seeds]
+    error = of_seeds[0][1]
+    if len(results.study.seeds) == 1:
+        return Score(values[0], error, error)
     if len(entries) > 1:
         error = _error_over_questions(results, group, method, benchmark, task)
-    if math.isnan(found.low):
-        return _Score(float(np.mean(values)), error, None, spread=spread)
-    reach = found.high - found.difference
-    return _Score(float(np.mean(values)), error, reach, found.low, found.high, spread)
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    paired = level(results, group, benchmark, method, task)
+    if math.isnan(paired.low):
+        return Score(float(np.mean(values)), error, None, spread=spread)
+    reach = paired.high - paired.difference
+    return Score(float(np.mean(values)), error, reach, paired.low, paired.high, spread)
+
+
+def _lm_eval_score(entry: CellResults, benchmark: str, task: Task) -> tuple[float, float | None]:
+    """One cell's score and standard error, as its result file has them."""
+    summary = entry.benchmarks[benchmark]
+    if task is None:
+        return entry.headline(benchmark), summary["average_stderr"]
+    score = summary["tasks"][task]
+    return float(score["value"]), score["stderr"]
 
 
 def _error_over_questions(
-    results: Results, group: Group, method: str, benchmark: str, task: str | None
+    results: Results, group: Group, method: str, benchmark: str, task: Task
 ) -> float | None:
-    given = answers(results, group, method, benchmark)
-    means = given.values.mean(axis=1)
-    names = np.unique(given.task) if task is None else np.array([task])
-    parts = [means[given.task == name] for name in names]
+    answered = answers(results, group, method, benchmark)
+    means = answered.values.mean(axis=1)
+    names = np.unique(answered.task) if task is None else np.array([task])
+    parts = [means[answered.task == name] for name in names]
     if any(len(part) < 2 for part in parts):
         return None
     errors = [part.std(ddof=1) / math.sqrt(len(part)) for part in parts]
     return math.hypot(*errors) / len(errors)
-
-
-def _value(entry: CellResults, benchmark: str, task: str | None) -> float:
-    summary = entry.benchmarks[benchmark]
-    return float(summary["average"] if task is None else summary["tasks"][task]["value"])
 
 
 def _error_of(results: Results) -> str:
@@ -194,7 +239,10 @@ def _error_of(results: Results) -> str:
     return "half of the 95 % interval over questions and seeds (base: over questions)"
 
 
-def _percent(score: _Score) -> str:
-    text = signless(f"{100 * score.value:.1f}")
-    text += "" if score.reach is None else f" ± {100 * score.reach:.1f}"
-    return text if score.spread is None else f"{text} (sd {100 * score.spread:.1f})"
+def _text(score: Score, scale: Scale) -> str:
+    def printed(number: float) -> str:
+        return f"{scale.factor * number:.{scale.digits}f}"
+
+    text = signless(printed(score.value))
+    text += "" if score.reach is None else f" ± {printed(score.reach)}"
+    return text if score.spread is None else f"{text} (sd {printed(score.spread)})"

@@ -1,14 +1,23 @@
 """One table, three files: CSV with raw numbers, Markdown and LaTeX (booktabs) for people.
 
 A `Table` has both sides: `records` are flat rows of full-precision numbers for machines; `columns`,
-`rows` and `notes` are what is printed. Names and notes may hold any character.
+`rows` and `notes` are what is printed. A column says what it prints of a row's object:
+
+    columns = [
+        Column("method", lambda cost: Value(cost.method), "text"),
+        Column("seconds", lambda cost: number(cost.seconds, 1)),
+    ]
+    Table.of("costs", "Cost of training", columns, costs)
+
+Names and notes may hold any character.
 """
 
 import csv
 import io
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 Mark = Literal["", "best", "tie"]
 NOTHING = "–"
@@ -24,11 +33,20 @@ class Value:
     mark: Mark = ""
 
 
+# A column that prints any object with a group will do for a table of rows that have one.
+Row = TypeVar("Row", contravariant=True)
+Item = TypeVar("Item")
+
+
 @dataclass(frozen=True)
-class Column:
-    """A printed column; `prose` columns may break over lines, `number` columns align right."""
+class Column(Generic[Row]):
+    """A printed column: its header, and what it shows of a row's object.
+
+    `prose` columns may break over lines, `number` columns align right.
+    """
 
     label: str
+    value: Callable[[Row], Value]
     kind: Literal["text", "number", "prose"] = "number"
 
 
@@ -38,10 +56,24 @@ class Table:
 
     name: str
     title: str
-    columns: list[Column] = field(default_factory=list)
+    columns: list[Column[Any]] = field(default_factory=list)
     rows: list[list[Value]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        columns: Sequence[Column[Item]],
+        items: Iterable[Item],
+        notes: Sequence[str] = (),
+        records: Sequence[dict[str, Any]] = (),
+    ) -> "Table":
+        """Build a table with one printed row for each object of `items`."""
+        rows = [[column.value(item) for column in columns] for item in items]
+        return cls(name, title, [*columns], rows, [*notes], [*records])
 
 
 def number(value: float | None, digits: int = 1, suffix: str = "") -> Value:
@@ -49,6 +81,28 @@ def number(value: float | None, digits: int = 1, suffix: str = "") -> Value:
     if value is None:
         return Value(NOTHING)
     return Value(f"{signless(f'{value:,.{digits}f}')}{suffix}", float(value))
+
+
+def signed(value: float | None, factor: float = 1, digits: int = 1) -> Value:
+    """Print `factor` times a difference with its sign; None as a dash."""
+    if value is None:
+        return Value(NOTHING)
+    text = signless(f"{factor * value:.{digits}f}")
+    return Value(text if text.startswith("−") or float(text) == 0 else f"+{text}", value)
+
+
+def interval(low: float | None, high: float | None, factor: float = 1, digits: int = 1) -> Value:
+    """Print an interval; it sorts by its lower end."""
+    if low is None or high is None:
+        return Value(NOTHING)
+    return Value(f"{signed(low, factor, digits).text} to {signed(high, factor, digits).text}", low)
+
+
+def p_value(value: float | None) -> Value:
+    """Print a p value to three decimals, the smallest as a bound; None as a dash."""
+    if value is None:
+        return Value(NOTHING)
+    return Value("< 0.001" if value < 0.001 else f"{value:.3f}", value)
 
 
 def signless(text: str) -> str:

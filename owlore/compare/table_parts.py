@@ -1,47 +1,58 @@
-"""Parts that several tables share: leading columns, titles, notes on seeds and on the paper."""
+"""Parts that several tables share: leading columns, notes on seeds and on the paper."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from owlore.compare.comparisons import Group, differing
+from owlore.compare.comparisons import differing
 from owlore.compare.paper import comparable
-from owlore.compare.results import Results
+from owlore.compare.results import Group, Results
 from owlore.compare.table_formats import Column, Table, Value
+from owlore.study.benchmarks import FAMILIES
 
-TITLES = {
-    "commonsense": "Commonsense accuracy",
-    "mmlu": "MMLU accuracy",
-    "gsm8k": "GSM8K accuracy",
-    "mtbench": "MT-Bench scores",
-}
+
+class InGroup(Protocol):
+    """What a row must have for `lead_columns`."""
+
+    @property
+    def group(self) -> Group:
+        """The track and model that the row is of."""
+
+
+class OfMethod(InGroup, Protocol):
+    """What a row must have for `METHOD`."""
+
+    @property
+    def method(self) -> str:
+        """The method that the row is of."""
+
+
+METHOD: Column[OfMethod] = Column("method", lambda row: Value(row.method), "text")
 
 
 def nothing_scored(benchmark: str) -> Table:
     """Return the table of a benchmark that no track of the study has."""
     return Table(
         benchmark,
-        TITLES[benchmark],
+        FAMILIES[benchmark].title,
         notes=[f"No track of this study is scored on {benchmark}: there is nothing to show."],
     )
 
 
-def lead_columns(groups: Sequence[Group]) -> list[Column]:
+def lead_columns(groups: Sequence[Group]) -> list[Column[InGroup]]:
     """Columns for track and model, each only where the groups differ in it."""
-    names = ("track", "model")
-    return [Column(names[place], "text") for place in differing(groups)]
+    columns: dict[str, Column[InGroup]] = {
+        "track": Column("track", lambda row: Value(row.group.track), "text"),
+        "model": Column("model", lambda row: Value(row.group.model), "text"),
+    }
+    return [columns[name] for name in differing(groups)]
 
 
-def lead_values(groups: Sequence[Group], group: Group) -> list[Value]:
-    """The cells under `lead_columns`."""
-    return [Value(group[place]) for place in differing(groups)]
-
-
-def place(groups: Sequence[Group]) -> str:
-    """What `lead_columns` leaves out because all groups share it, for the title."""
-    shared = [name for name, *others in (set(names) for names in zip(*groups, strict=True))
-              if not others]  # fmt: skip
-    return f": {', '.join(shared)}" if shared else ""
+def shared(groups: Sequence[Group]) -> str:
+    """What `lead_columns` leaves out because all groups share it, for the end of a title."""
+    tracks, models = {group.track for group in groups}, {group.model for group in groups}
+    names = [name for names in (tracks, models) if len(names) == 1 for name in names]
+    return f": {', '.join(names)}" if names else ""
 
 
 def comparability_notes(results: Results, *benchmarks: str) -> list[str]:
@@ -83,20 +94,10 @@ def covered(seeds: Sequence[int]) -> str:
     )
 
 
-def summaries(results: Results, groups: Sequence[Group], benchmark: str) -> list[dict[str, Any]]:
-    """The result files of a benchmark, one a cell of the groups."""
-    return [
-        entry.benchmarks[benchmark]
-        for group in groups
-        for method in results.study.run
-        for entry in results.of(*group, method)
-    ]
-
-
 def group_record(results: Results, group: Group, method: str) -> dict[str, Any]:
     """The leading fields of a record: track, model, method and its seeds."""
-    seeds = [str(entry.seed) for entry in results.of(*group, method)]
-    return {"track": group[0], "model": group[1], "method": method, "seeds": " ".join(seeds)}
+    seeds = [str(entry.seed) for entry in results.of(group, method)]
+    return {**group._asdict(), "method": method, "seeds": " ".join(seeds)}
 
 
 def listed(values: Iterable[Any]) -> str:

@@ -14,8 +14,7 @@ from lm_eval.api.metrics import mean, mean_stderr
 from owlore.core.errors import BadInput
 from owlore.core.files import sha256_text
 from owlore.evaluate.shared_prefix import SharedPrefixLM
-from owlore.records.evaluation import GroupScore, TaskScore
-from owlore.study.benchmarks import CORRECT
+from owlore.records.evaluation import CORRECT, GroupScore, TaskScore
 from owlore.study.config import Benchmark
 
 Row = dict[str, Any]

@@ -5,6 +5,14 @@ from typing import Self
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Benchmark, Cell, Study
 
+# metric -> column of the samples that has each question's outcome
+CORRECT = {
+    "acc": "correct",
+    "acc_norm": "correct_norm",
+    "exact_match": "correct",
+    "exact_match_flexible": "correct_flexible",
+}
+
 
 class EvaluationJob(Job):
     """The benchmark's tasks, shots, subsets and dtype, and how contexts are read."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment
 
-from owlore.compare.comparisons import Group, base_of, judged
-from owlore.compare.results import CellResults, Results
+from owlore.compare.comparisons import base_of, judged
+from owlore.compare.results import CellResults, Group, Results
 from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, write_text
 from owlore.mtbench.ratings import FAILED, by_turn
@@ -42,7 +42,7 @@ def write_answers_page(results: Results, environment: Environment) -> None:
 
 def _group(results: Results, group: Group) -> dict[str, Any]:
     """One track and model: who judged, and of each cell the answers and the judgments."""
-    entries = [entry for method in results.study.run for entry in results.of(*group, method)]
+    entries = [entry for method in results.study.run for entry in results.of(group, method)]
     return {
         "name": ", ".join(group),
         "judges": _judges(results, group),
@@ -52,8 +52,8 @@ def _group(results: Results, group: Group) -> dict[str, Any]:
 
 
 def _judges(results: Results, group: Group) -> list[dict[str, Any]]:
-    spec = results.study.tracks[group[0]].mtbench
-    entry = results.of(*group, results.study.run[0])[0]
+    spec = results.study.tracks[group.track].mtbench
+    entry = results.of(group, results.study.run[0])[0]
     found = []
     for name in spec.judges if spec is not None else ():
         scores = entry.judged_by(name).scores

@@ -6,12 +6,12 @@ A difference is called one, and two methods equally good, only where the signifi
 
 from typing import Any
 
-from owlore.compare.comparisons import Group, base_of, full_of, judged, owlore_of, standing
-from owlore.compare.evidence_tables import interval, signed, significance_table
+from owlore.compare.comparisons import base_of, full_of, judged, owlore_of, standing
 from owlore.compare.paper import comparable, other_models
-from owlore.compare.results import Results
-from owlore.compare.table_formats import number
-from owlore.study.config import BENCHMARKS
+from owlore.compare.results import Group, Results
+from owlore.compare.significance_table import significance_table
+from owlore.compare.table_formats import interval, number, signed
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
 
 QUESTION = (
     "Does fine-tuning a few decoder layers at a time, drawn by their outlier scores and with "
@@ -25,15 +25,15 @@ def answer(results: Results) -> list[dict[str, Any]]:
     records = significance_table(results).records
     return [
         {
-            "title": f"{model}, track {track}",
-            "headline": _headline(results, (track, model), records),
+            "title": f"{group.model}, track {group.track}",
+            "headline": _headline(results, group, records),
             "sentences": [
-                *_scores(results, (track, model), records),
-                *_cost(results, (track, model)),
-                _caveat(results, model),
+                *_scores(results, group, records),
+                *_cost(results, group),
+                _caveat(results, group.model),
             ],
         }
-        for track, model in results.groups
+        for group in results.groups
     ]
 
 
@@ -41,7 +41,7 @@ def limits(results: Results) -> list[str]:
     """Return what the numbers of this study cannot tell."""
     study = results.study
     found = []
-    for name in (*BENCHMARKS, "mtbench"):
+    for name in FAMILIES:
         same, reason = comparable(study, name)
         if results.scored(name) and not same:
             found.append(f"Not the paper's experiment, {name}: {reason}.")
@@ -135,7 +135,7 @@ def _scores(results: Results, group: Group, records: list[dict[str, Any]]) -> li
     """For each benchmark: OwLore against base and full, then who is best."""
     study, sentences = results.study, []
     ours, references = owlore_of(study), (base_of(study), full_of(study))
-    for benchmark in BENCHMARKS:
+    for benchmark in LM_EVAL:
         if group not in results.scored(benchmark):
             continue
         parts = []
@@ -184,7 +184,7 @@ def _cost(results: Results, group: Group) -> list[str]:
         if None not in values:
             first, second = (number(v / unit, digits, suffix).text for v in values if v is not None)
             parts.append(f"{name} {first} against {second}")
-    devices = {entry.finetune["device"] for entry in results.of(*group, ours)}
+    devices = {entry.finetune["device"] for entry in results.of(group, ours)}
     where = ", ".join(sorted(devices))
     return [f"Cost on {where}, {ours} against {full}: {'; '.join(parts)}."] if parts else []
 
@@ -200,7 +200,7 @@ def _caveat(results: Results, model: str) -> str:
 
 
 def _first_scored(results: Results, group: Group) -> str | None:
-    return next((name for name in BENCHMARKS if group in results.scored(name)), None)
+    return next((name for name in LM_EVAL if group in results.scored(name)), None)
 
 
 def _record(
@@ -220,10 +220,10 @@ def _record(
 
 
 def _percent(results: Results, group: Group, benchmark: str, method: str) -> str:
-    values = [entry.benchmarks[benchmark]["average"] for entry in results.of(*group, method)]
-    return number(100 * sum(values) / len(values), 1, " %").text
+    scores = [entry.headline(benchmark) for entry in results.of(group, method)]
+    return number(100 * sum(scores) / len(scores), 1, " %").text
 
 
 def _mean(results: Results, group: Group, method: str, key: str) -> float | None:
-    values = [entry.finetune[key] for entry in results.of(*group, method)]
+    values = [entry.finetune[key] for entry in results.of(group, method)]
     return None if None in values else sum(values) / len(values)

@@ -7,12 +7,13 @@ changes a result is a key here; threads, memory and GPUs belong to the Snakemake
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from owlore.core.errors import BadInput
 from owlore.core.parsing import load_yaml, near, parse
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
 from owlore.study.blocks import Name, PositiveInt, Strict
 from owlore.study.judge import Judge
 from owlore.study.method import Method, Override, parse_method
@@ -21,7 +22,6 @@ from owlore.study.method import Method, Override, parse_method
 Revision = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|unpinned)$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-BENCHMARKS = ("commonsense", "mmlu", "gsm8k")  # scored by lm-eval; mtbench goes its own way
 # lm-eval tasks of our own, whose questions the study makes itself
 TASKS = Path(__file__).parents[1] / "evaluate" / "tasks"
 EMBEDDED = frozenset(path.stem for path in TASKS.glob("[!_]*.yaml"))
@@ -158,24 +158,34 @@ class MTBench(Strict):
         return {"": self.judge, **self.further_judges}
 
 
-class Track(Strict):
+class _Trained(Strict):
+    train: Annotated[dict[Name, PositiveInt], Field(min_length=1)]
+
+
+# A track has an optional block for each family that lm-eval scores: the table of families names
+# them, so that a new row is a new key. A type checker cannot see such keys:
+# `Track.lm_eval_benchmarks` has them.
+if TYPE_CHECKING:
+    _Scored = _Trained
+else:
+    _blocks = {name: (Benchmark | None, None) for name in LM_EVAL}
+    _Scored = create_model("_Scored", __base__=_Trained, **_blocks)
+
+
+class Track(_Scored):
     """A training mixture (pool name → number of examples) and the benchmarks it is scored on."""
 
-    train: Annotated[dict[Name, PositiveInt], Field(min_length=1)]
-    commonsense: Benchmark | None = None
-    mmlu: Benchmark | None = None
-    gsm8k: Benchmark | None = None
     mtbench: MTBench | None = None
 
     @property
     def benchmarks(self) -> list[str]:
         """Names of the benchmarks this track is scored on, in table order."""
-        return [name for name in (*BENCHMARKS, "mtbench") if getattr(self, name) is not None]
+        return [name for name in FAMILIES if getattr(self, name) is not None]
 
     @property
-    def lm_eval_benchmarks(self) -> "dict[str, Benchmark]":
+    def lm_eval_benchmarks(self) -> dict[str, Benchmark]:
         """The benchmarks of this track that lm-eval scores, by name."""
-        settings = {name: getattr(self, name) for name in BENCHMARKS}
+        settings = {name: getattr(self, name) for name in LM_EVAL}
         return {name: block for name, block in settings.items() if block is not None}
 
     @property
@@ -197,8 +207,10 @@ class Comparison(Strict):
     mtbench_margin: float = Field(0.2, gt=0, lt=9, description="MT-Bench, in points of 10")
 
     def margin(self, benchmark: str) -> float:
-        """The margin in the unit of the outcomes: a fraction, or points of 10 for mtbench."""
-        return self.mtbench_margin if benchmark == "mtbench" else self.equivalence_margin / 100
+        """The margin of a benchmark in the unit of its scores: a fraction, or points of 10."""
+        family = FAMILIES[benchmark]
+        margin: float = getattr(self, family.margin)
+        return margin / family.scale.factor
 
 
 class Cell(BaseModel):

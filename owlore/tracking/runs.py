@@ -8,16 +8,11 @@ from typing import Any
 
 from owlore.core.errors import BadInput
 from owlore.core.files import canonical_json, flattened, read_json, read_jsonl, sha256_text
-from owlore.study.config import BENCHMARKS, Cell, Study
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
+from owlore.study.config import Cell, Study
 from owlore.tracking.store import DIGEST_LENGTH, NOTE, STAGE, Run
 
 GIB = 2**30
-HEADLINES = {
-    "commonsense": "average",
-    "mmlu": "average",
-    "gsm8k": "average",
-    "mtbench": "overall",
-}
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")  # columns of history.jsonl
 CURVE_POINTS = 1000  # a longer curve is thinned: a chart shows fewer, history.jsonl has them all
 
@@ -64,7 +59,7 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
             **shared,
         )
     for name, path in zip(names[1:], files[1:], strict=True):
-        if name in BENCHMARKS:
+        if name in LM_EVAL:
             children[name] = _lm_eval_run(root, title, results[name], path, identity)
         else:
             answers = root / cell.path / "mtbench" / "answers.jsonl"
@@ -80,8 +75,9 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
         metrics=totals
         | {"tokens_per_second": finetune["tokens_per_second"]}
         | {
-            f"{name}_{HEADLINES[name]}": results[name][HEADLINES[name]]
-            for name in results.keys() & HEADLINES.keys()
+            family.metric: results[name][family.headline]
+            for name, family in FAMILIES.items()
+            if name in results
         },
         files=tuple((_folder(name), path) for name, path in zip(names, files, strict=True)),
         children=children,

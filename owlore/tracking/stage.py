@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from owlore.core.files import canonical_json, read_json, write_json
+from owlore.study.benchmarks import FAMILIES
 from owlore.study.config import Cell, Study
 from owlore.tracking.runs import CURVES, cell_files, cell_run, study_files, study_run
 from owlore.tracking.store import NOTE, STAGE, Run, log_once, opened, server
 
 STUDY_KEY = "study"
-COLUMNS = (
-    "commonsense_average",
-    "mmlu_average",
-    "mtbench_overall",
+COSTS = (
     "peak_gib",
     "seconds",
     "tokens_per_second",
@@ -117,6 +115,12 @@ def _write(path: Path, receipt: dict[str, Any]) -> None:
         write_json(path, receipt)
 
 
+def columns_of(study: Study) -> list[str]:
+    """Return the metrics that a row of the saved comparison shows: what the study has of them."""
+    scored = {name for track in study.tracks.values() for name in track.benchmarks}
+    return [*(family.metric for name, family in FAMILIES.items() if name in scored), *COSTS]
+
+
 def _experiment_tags(study: Study) -> dict[str, str]:
     """Description, kind (else the UI asks) and two saved views of MLflow's UI, under "Views".
 
@@ -124,7 +128,7 @@ def _experiment_tags(study: Study) -> dict[str, str]:
     cell with the headline metrics, `curves` the trainings, flat, for the chart page. Their keys are
     those that the UI of MLflow 3.17 stores; one that does not know them ignores the tags.
     """
-    columns = [f"metrics.`{name}`" for name in COLUMNS]
+    columns = [f"metrics.`{name}`" for name in columns_of(study)]
     name = "attributes.`Run Name`"
     comparison = {
         "searchFilter": f"tags.`{STAGE}` = 'cell'",

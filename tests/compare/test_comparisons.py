@@ -24,12 +24,12 @@ from owlore.compare.comparisons import (
     standing,
     verdicts,
 )
-from owlore.compare.results import load
+from owlore.compare.results import Group, load
 from owlore.core.errors import BadInput
 from owlore.core.files import read_json, write_json
 from owlore.stats.paired import PairedDifference, mcnemar_exact, paired_difference
 
-GROUP = ("mini", "tiny_model")
+GROUP = Group("mini", "tiny_model")
 SEEDS = [0, 1, 2]
 
 
@@ -57,7 +57,7 @@ def test_difference_is_the_stats_on_the_parquet(results):
     assert astuple(got)[:9] == pytest.approx(astuple(want)[:9])
     assert got.seeds == 3
     averages = [
-        np.mean([entry.benchmarks["commonsense"]["average"] for entry in results.of(*GROUP, name)])
+        np.mean([entry.benchmarks["commonsense"]["average"] for entry in results.of(GROUP, name)])
         for name in ("owlore", "base")
     ]
     assert got.difference == pytest.approx(averages[0] - averages[1])
@@ -116,9 +116,7 @@ def test_a_clear_winner_is_best_and_a_close_one_ties(tmp_path: Path):
 
 def test_levels_cover_questions_and_seeds(results):
     found = level(results, GROUP, "commonsense", "owlore")
-    averages = [
-        entry.benchmarks["commonsense"]["average"] for entry in results.of(*GROUP, "owlore")
-    ]
+    averages = [entry.benchmarks["commonsense"]["average"] for entry in results.of(GROUP, "owlore")]
     assert found.difference == pytest.approx(np.mean(averages))
     assert found.seed_error == pytest.approx(np.std(averages, ddof=1) / np.sqrt(3))
     base = level(results, GROUP, "commonsense", "base", "quartz_mini")

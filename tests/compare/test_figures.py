@@ -16,9 +16,9 @@ from owlore.compare.comparisons import difference
 from owlore.compare.figure_style import RC, SPARE, STYLES, apart, styles, titles
 from owlore.compare.figures import DRAWINGS, write_figures
 from owlore.compare.pareto import front
-from owlore.compare.results import Results, load
+from owlore.compare.results import Group, Results, load
 
-GROUP = ("mini", "tiny_model")
+GROUP = Group("mini", "tiny_model")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_layer_map_covers_every_trained_step_and_layer(made):
     figure = draw("layers", results)
     assert [title for title in texts(figure) if title] == ["lisa", "owlore", "owlore-full-rank"]
     for panel in figure.axes:
-        entry = results.of(*GROUP, panel.get_title(loc="left"))[0]
+        entry = results.of(GROUP, panel.get_title(loc="left"))[0]
         area = sum(bar.get_width() * bar.get_height() for bar in panel.patches)
         assert area == pytest.approx(sum(entry.finetune["layer_activations"]))
         per_layer = np.zeros(len(entry.finetune["layer_activations"]))
@@ -132,9 +132,9 @@ def test_the_nine_methods_and_the_others_are_told_apart():
 
 
 def test_titles_tell_what_differs():
-    assert list(titles([("a", "m"), ("b", "m")])) == ["a", "b"]
-    assert list(titles([("a", "m")])) == ["m"]
-    assert list(titles([("a", "m"), ("b", "n")])) == ["a: m", "b: n"]
+    assert list(titles([Group("a", "m"), Group("b", "m")])) == ["a", "b"]
+    assert list(titles([Group("a", "m")])) == ["m"]
+    assert list(titles([Group("a", "m"), Group("b", "n")])) == ["a: m", "b: n"]
 
 
 @given(st.lists(st.floats(-10, 10), max_size=12).map(sorted), st.floats(0.01, 2))
@@ -158,5 +158,5 @@ def test_mtbench_shows_each_method_where_its_scores_are(made):
         if len(line.get_xdata()) == 1
     }
     for method in study.run:
-        scores = [entry.judged_by("").scores["overall"] for entry in results.of(*GROUP, method)]
+        scores = [entry.judged_by("").scores["overall"] for entry in results.of(GROUP, method)]
         assert marks[styles(study)[method][1]] == pytest.approx(np.mean(scores))

@@ -10,9 +10,11 @@ from support.results_tree import write_fake_results
 
 from owlore.compare.comparisons import difference
 from owlore.compare.paper import NOT_SUPPORTED, _verdict, claims, comparable
-from owlore.compare.results import load
+from owlore.compare.results import Group, load
 from owlore.core.files import read_json, write_json
 from owlore.stats.paired import PairedDifference
+
+GROUP = Group("paper", "llama2-7b")
 
 
 def paper_track(**changes) -> dict:
@@ -99,7 +101,7 @@ def test_verdict_follows_the_interval(tmp_path: Path, skill, questions, verdict)
     claim = claims(results)[0]
     assert claim.verdict == verdict
     averages = {
-        name: results.of("paper", "llama2-7b", name)[0].benchmarks["commonsense"]["average"]
+        name: results.of(GROUP, name)[0].benchmarks["commonsense"]["average"]
         for name in ("full", "lora", "galore", "lisa", "owlore")
     }
     baselines = {name: value for name, value in averages.items() if name != "owlore"}
@@ -117,7 +119,7 @@ def test_with_several_seeds_the_interval_of_a_claim_covers_them(tmp_path: Path):
     write_fake_results(study, tmp_path, skill={"owlore": 2})
     results = load(study, tmp_path)
     claim = claims(results)[0]
-    want = difference(results, ("paper", "llama2-7b"), "commonsense", "owlore", "full")
+    want = difference(results, GROUP, "commonsense", "owlore", "full")
     assert want.seeds == 3
     assert (claim.low, claim.high) == pytest.approx((100 * want.low, 100 * want.high))
     assert "one training seed" not in claim.reason

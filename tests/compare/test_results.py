@@ -7,7 +7,7 @@ import pytest
 from support.results_studies import MINI_TRACK, fake_study
 from support.results_tree import write_fake_results
 
-from owlore.compare.results import load
+from owlore.compare.results import Group, load
 from owlore.core.errors import BadInput, OwloreError
 from owlore.core.files import read_json, write_json
 
@@ -28,8 +28,8 @@ def test_everything_is_read(root: Path):
     study = fake_study()
     results = load(study, root)
     assert [entry.cell for entry in results.cells] == study.cells()
-    owlore = results.of("mini", "tiny_model", "owlore")[0]
-    assert owlore.train.stage == read_json(root / CELL / "finetune.json")
+    owlore = results.of(Group("mini", "tiny_model"), "owlore")[0]
+    assert owlore.finetune == read_json(root / CELL / "finetune.json")
     assert owlore.benchmarks["mmlu"] == read_json(root / CELL / "mmlu.json")
     assert len(owlore.samples["commonsense"]) == 200
     assert results.groups == results.scored("mtbench") == [("mini", "tiny_model")]

@@ -9,11 +9,11 @@ NASTY = r"a_b|c & 50% $x$ #1 {y} ~ ^ \n <script> *bold* `code` [link]"
 
 
 def nasty_table() -> Table:
-    return Table(
+    return Table.of(
         "nasty",
         NASTY,
-        [Column(NASTY, "text"), Column("value")],
-        [[Value(NASTY), number(-0.04)]],
+        [Column(NASTY, lambda row: Value(row[0]), "text"), Column("value", lambda row: row[1])],
+        [(NASTY, number(-0.04))],
         [NASTY],
         [{"name": NASTY, "value": 0.1 + 0.2}],
     )

@@ -9,7 +9,7 @@ from support.results_studies import MINI_TRACK, fake_study, paper_like_study
 from support.results_tree import write_fake_results
 
 from owlore.compare.comparisons import difference, discordance, level, trained_tasks
-from owlore.compare.results import load
+from owlore.compare.results import Group, load
 from owlore.compare.table_formats import Table, to_latex, to_markdown
 from owlore.compare.tables import make_tables, write_tables
 from owlore.mtbench.ratings import by_turn
@@ -17,7 +17,7 @@ from owlore.stats.paired import equivalence_p, holm
 
 NAMES = {"commonsense", "mmlu", "gsm8k", "mtbench", "contamination", "efficiency", "memory"}
 NAMES |= {"significance", "claims", "mtbench_differences"}
-GROUP = ("mini", "tiny_model")
+GROUP = Group("mini", "tiny_model")
 
 
 def tables_of(study, root: Path) -> dict[str, Table]:
@@ -92,7 +92,7 @@ def test_csv_holds_the_inputs_exactly(made):
 def test_printed_numbers_are_the_csv_rounded(made):
     _, root, results = made
     text = (root / "tables" / "commonsense.md").read_text()
-    score = results.of(*GROUP, "owlore")[0].benchmarks["commonsense"]
+    score = results.of(GROUP, "owlore")[0].benchmarks["commonsense"]
     printed = f"{100 * score['average']:.1f} ± {100 * score['average_stderr']:.1f}"
     line = next(line for line in text.splitlines() if line.startswith("| owlore |"))
     assert printed in line
@@ -189,21 +189,21 @@ def test_several_seeds_models_and_tracks(many):
         "method",
     ]
     record = next(r for r in accuracy.records if (r["model"], r["method"]) == ("m_2", "owlore"))
-    values = [
-        entry.benchmarks["commonsense"]["average"] for entry in results.of("mini", "m_2", "owlore")
-    ]
+    group = Group("mini", "m_2")
+    entries = results.of(group, "owlore")
+    values = [entry.benchmarks["commonsense"]["average"] for entry in entries]
     assert record["average"] == pytest.approx(np.mean(values))
     assert record["average_seed_sd"] == pytest.approx(np.std(values, ddof=1))
     assert record["seeds"] == "0 1 2"
     base = next(r for r in accuracy.records if (r["model"], r["method"]) == ("m_2", "base"))
     assert base["average_seed_sd"] is None
     row = accuracy.rows[accuracy.records.index(record)]
-    found = level(results, ("mini", "m_2"), "commonsense", "owlore")
+    found = level(results, group, "commonsense", "owlore")
     assert (record["average_low"], record["average_high"]) == (found.low, found.high)
     reach = 100 * (found.high - found.difference)
     spread = 100 * record["average_seed_sd"]
     assert row[-1].text == f"{100 * record['average']:.1f} ± {reach:.1f} (sd {spread:.1f})"
-    alone = level(results, ("mini", "m_2"), "commonsense", "base")
+    alone = level(results, group, "commonsense", "base")
     assert (base["average_low"], base["average_high"]) == (alone.low, alone.high)
     assert any("half of the 95 % interval over questions and seeds" in n for n in accuracy.notes)
     assert len(tables["efficiency"].records) == len(study.cells())
@@ -312,7 +312,7 @@ def test_judges_are_never_mixed(twice_judged):
     assert [record["judge"] for record in table.records] == [""] * 3 + ["real"] * 3
     assert [row[0].text for row in table.rows][::3] == ["headline (base)", "real (judge-b)"]
     for record in table.records:
-        (entry,) = results.of(*GROUP, record["method"])
+        (entry,) = results.of(GROUP, record["method"])
         scores = entry.judged_by(record["judge"]).scores
         assert record["overall"] == scores["overall"]
         assert record["judgings_sd"] == scores["judgings_sd"]
@@ -344,7 +344,7 @@ def test_mtbench_differences_are_paired_question_by_question(twice_judged):
         assert row["overall_n"] == paired.n
         scores = {}
         for name in (row["method"], row["reference"]):
-            judgments = results.of(*GROUP, name)[0].judged_by("real").judgments
+            judgments = results.of(GROUP, name)[0].judged_by("real").judgments
             scores[name] = by_turn(judgments)
         found = {
             turn: scores[row["method"]][turn] - other

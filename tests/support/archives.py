@@ -12,7 +12,7 @@ import zipfile
 from itertools import product
 from pathlib import Path
 
-from owlore.compare import mtbench_table
+from owlore.compare import mtbench_blocks
 from owlore.questions.evals_data import MEMBERS
 from owlore.questions.stage import MTBENCH
 from owlore.questions.wordnet import CATEGORIES
@@ -239,7 +239,7 @@ def save_mtbench(file: Path) -> None:
     asked = [
         {
             "question_id": 81 + i,
-            "category": mtbench_table.CATEGORIES[i // 10],
+            "category": mtbench_blocks.CATEGORIES[i // 10],
             "turns": [f"Say {i}", "More"],
         }
         for i in range(80)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from owlore.compare.mtbench_table import CATEGORIES
+from owlore.compare.mtbench_blocks import CATEGORIES
 from owlore.core.files import sha256_text, write_json, write_jsonl
 from owlore.mtbench.ratings import summarise
-from owlore.study.config import BENCHMARKS, Benchmark, MTBench, Study
+from owlore.records.evaluation import CORRECT
+from owlore.study.benchmarks import LM_EVAL
+from owlore.study.config import Benchmark, MTBench, Study
 from owlore.study.judge import Judge
 
 
@@ -55,7 +57,9 @@ def summary_of(
         rows = samples[samples["task"] == task]
         n = len(rows)
         scores: dict[str, Any] = {}
-        for metric, column in (("acc", "correct"), ("acc_norm", "correct_norm")):
+        choices = settings.metric in ("acc", "acc_norm")
+        for metric in ("acc", "acc_norm") if choices else ("exact_match",):
+            column = CORRECT[metric]
             scores[metric] = float(rows[column].mean())
             scores[f"{metric}_stderr"] = float(
                 rows[column].astype(float).std(ddof=1) / math.sqrt(n)
@@ -174,11 +178,12 @@ def contamination_of(study: Study, track: str, questions: int) -> dict[str, Any]
     benchmarks: dict[str, Any] = {}
     for name in study.tracks[track].benchmarks:
         block = getattr(study.tracks[track], name)
-        sizes = {"mtbench": study.tracks[track].mtbench.questions} if name == "mtbench" else {}
-        if name in BENCHMARKS:
+        if name in LM_EVAL:
             sizes = {task: settings.limit or questions for task, settings in block.tasks.items()}
+        else:
+            sizes = {name: block.questions}
         benchmarks[name] = {
-            task: overlap(n, [0, 2, 5] if name in BENCHMARKS and not place else [])
+            task: overlap(n, [0, 2, 5] if name in LM_EVAL and not place else [])
             for place, (task, n) in enumerate(sizes.items())
         }
     return {

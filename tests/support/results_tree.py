@@ -176,15 +176,12 @@ def _write_cell(
     write_json(folder / "finetune.json", finetune)
     track = study.tracks[cell.track]
     level = skill.get(cell.method, SKILL["owlore"])
-    for name, benchmark in (("commonsense", track.commonsense), ("mmlu", track.mmlu)):
-        if benchmark is not None:
-            shared = np.random.default_rng([seed, *name.encode()])
-            samples = samples_of(benchmark, level, questions, shared, random)
-            (folder / "samples").mkdir(exist_ok=True)
-            samples.to_parquet(folder / "samples" / f"{name}.parquet", index=False)
-            write_json(
-                folder / f"{name}.json", summary_of(name, benchmark, samples, weights) | stamp
-            )
+    for name, benchmark in track.lm_eval_benchmarks.items():
+        shared = np.random.default_rng([seed, *name.encode()])
+        samples = samples_of(benchmark, level, questions, shared, random)
+        (folder / "samples").mkdir(exist_ok=True)
+        samples.to_parquet(folder / "samples" / f"{name}.parquet", index=False)
+        write_json(folder / f"{name}.json", summary_of(name, benchmark, samples, weights) | stamp)
     if track.mtbench is not None:
         for name, judge in track.mtbench.judges.items():
             write_mtbench(folder, name, judge, track.mtbench, level, weights, stamp, random)

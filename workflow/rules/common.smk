@@ -17,7 +17,8 @@ from owlore.records.questions import QuestionsJob
 from owlore.records.sources import ModelJob
 from owlore.records.stages import MODULES
 from owlore.records.study import StudyJob
-from owlore.study.config import BENCHMARKS, EMBEDDED, check_study
+from owlore.study.benchmarks import FAMILIES, LM_EVAL
+from owlore.study.config import EMBEDDED, check_study
 from owlore.study.fit import check_models
 
 try:
@@ -43,10 +44,7 @@ JUDGES = sorted(
     }
 )
 TABLES = [
-    "commonsense",
-    "mmlu",
-    "gsm8k",
-    "mtbench",
+    *FAMILIES,
     "mtbench_differences",
     "contamination",
     "efficiency",
@@ -66,7 +64,7 @@ wildcard_constraints:
     model=any_of(STUDY.models),
     track=any_of(STUDY.tracks),
     cell=any_of(CELLS),
-    benchmark=any_of(BENCHMARKS),
+    benchmark=any_of(LM_EVAL),
     judge=any_of(JUDGES),
     seed=r"\d+",
 

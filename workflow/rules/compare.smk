@@ -8,7 +8,7 @@ rule tables:
             cell=CELLS,
             file=["finetune.json", "history.jsonl"],
         ),
-        scores=scores(CELLS, *BENCHMARKS, "mtbench"),
+        scores=scores(CELLS, *FAMILIES),
         # Of every model that some method draws layers by.
         outliers=sorted(
             {

@@ -20,7 +20,7 @@ rule tracking_init:
 rule track_cell:
     input:
         cell=f"{ROOT}/{{cell}}/finetune.json",
-        scores=lambda wildcards: scores([wildcards.cell], *BENCHMARKS, "mtbench"),
+        scores=lambda wildcards: scores([wildcards.cell], *FAMILIES),
         init=f"{ROOT}/receipts/init.json",
     output:
         f"{ROOT}/receipts/{{cell}}.json",
