@@ -253,6 +253,17 @@ COMMANDS = [
         ],
     ),
     Command(
+        commands.accept,
+        study_folder=True,
+        flags=[
+            flag("names", nargs="*", metavar="CELL", help="cells, models, tracks; none: all"),
+            flag("--because", required=True, metavar="TEXT", help="why; the tables show it"),
+            STUDY,
+            RESULTS,
+            flag("--resources", **FOLDER, default=Path("resources")),
+        ],
+    ),
+    Command(
         commands.explain,
         flags=[
             flag("table", metavar="TABLE", help="such as commonsense, efficiency, significance"),

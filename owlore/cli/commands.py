@@ -291,6 +291,18 @@ def tables(options: argparse.Namespace) -> None:
     print(f"tables: {root / 'tables'}", flush=True)
 
 
+def accept(options: argparse.Namespace) -> None:
+    """Take results of other code as they are; the reason is shown in every table."""
+    from owlore.compare.accept import accept
+
+    study, root = study_and_root(options)
+    taken = accept(study, root, options.resources, options.names, options.because)
+    for result in taken:
+        print(f"accepted: {result.path} ({result.why})")
+    if not taken:
+        print("accept: no result is of other code")
+
+
 def explain(options: argparse.Namespace) -> int:
     """Walk from a table's cell back to samples, weights, data and code; 1 if a file was altered."""
     from owlore.report.explanation import explain

@@ -19,7 +19,7 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
-from owlore.cli import live
+from owlore.cli import live, reruns
 from owlore.cli.command import Command
 from owlore.core.errors import BadInput
 from owlore.core.files import read_json
@@ -57,7 +57,7 @@ def run(arguments: list[str], commands: Sequence[Command]) -> int:
                 lock.unlink(missing_ok=True)
             if locks:
                 print(f"removed {len(locks)} lock files of a run that was killed", flush=True)
-            return _snakemake(arguments)
+            return _snakemake([*arguments, *reruns.prepare(arguments, directory)])
     except Timeout:
         raise BadInput(_still_running(live.busy(directory, study, commands))) from None
 

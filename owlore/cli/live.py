@@ -87,7 +87,7 @@ def working_directory(arguments: list[str], folder: Path) -> Path:
         arguments: Snakemake's.
         folder: that it is started in.
     """
-    given = _settings(arguments)
+    given = settings(arguments)
     return (folder if given is None else folder / given.directory).resolve()
 
 
@@ -97,7 +97,7 @@ def study_of_run(arguments: list[str], directory: Path) -> str | None:
     Snakemake's order: --config study=NAME wins over the last file of --configfile that has a name
     (relative to where we are), and that over `config.yaml` in the directory.
     """
-    given = _settings(arguments)
+    given = settings(arguments)
     if given is None:
         return None
     for pair in reversed(given.config):
@@ -115,7 +115,7 @@ def study_of_run(arguments: list[str], directory: Path) -> str | None:
     return None
 
 
-def _settings(arguments: list[str]) -> argparse.Namespace | None:
+def settings(arguments: list[str]) -> argparse.Namespace | None:
     """Those of Snakemake's arguments that say where it works and on which study.
 
     None where they are wrong, which Snakemake will say itself.

@@ -9,7 +9,8 @@ Snakemake remembers plays no part, so that a lost `.snakemake` folder, purged sc
 copied results folder neither retrain anything nor pass for what they are not.
 """
 
-from collections import Counter
+import os
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from owlore.core.errors import BadInput
 from owlore.core.files import read_json
 from owlore.evaluate import questions_read
 from owlore.records import proof
-from owlore.records.base import Job, Record
+from owlore.records.base import Job, Proof, Record
 from owlore.records.contamination import ContaminationJob
 from owlore.records.data import DataJob
 from owlore.records.evaluation import EvaluationJob
@@ -32,6 +33,8 @@ from owlore.records.stages import MODULES
 from owlore.study.config import EMBEDDED, Cell, Study
 
 MISSING = "missing"
+TRAINING = ("base", "train")
+SCORING = ("evaluate", "answer", "judge")
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,23 @@ def of(study: Study, root: Path, resources: Path) -> list[Result]:
         resources: folder with `models/<name>`.
     """
     return [
-        Result(rule, path, what, _why(rule, job, path, read))
-        for rule, job, path, what, read in _asked(study, root, resources)
+        Result(rule, path, what, why)
+        for rule, path, what, why, _ in checked(study, root, resources)
     ]
+
+
+def checked(
+    study: Study, root: Path, resources: Path
+) -> Iterator[tuple[str, Path, str, str, Proof]]:
+    """Yield the fields of each `Result`, and what it would have to prove."""
+    for rule, job, path, what, read in _asked(study, root, resources):
+        before, broken = _proof_of(path)
+        recorded = before.read if before is not None else {}
+        # Of what is not known now, the Record's word is taken.
+        known = {name: value for name, value in read.items() if value is not None}
+        now = proof.of(job, MODULES[rule], recorded | known)
+        why = broken or proof.misfit(before, now) or proof.altered(before, path.parent)
+        yield rule, path, what, why, now
 
 
 def unfit(results: Iterable[Result]) -> list[Result]:
@@ -74,13 +91,67 @@ def told(results: Iterable[Result]) -> list[str]:
     """Say why each stage runs again, a line a stage and reason.
 
     >>> told([Result("train", Path("a"), "a", "code changed: owlore/optim/lowrank.py")])
-    ['train: 1 result, code changed: owlore/optim/lowrank.py']
+    ['train: 1 cell, code changed: owlore/optim/lowrank.py']
     """
-    counts = Counter((result.rule, result.why) for result in unfit(results))
-    return [
-        f"{rule}: {count} {'result' if count == 1 else 'results'}, {why}"
-        for (rule, why), count in counts.items()
-    ]
+    whose: dict[tuple[str, str], set[str]] = {}
+    for result in unfit(results):
+        whose.setdefault((result.rule, result.why), set()).add(result.what)
+    return [_line(rule, names, why) for (rule, why), names in whose.items()]
+
+
+def to_make(results: Iterable[Result]) -> list[str]:
+    """Say what is made for the first time, and what may follow from what is made again."""
+    every = list(results)
+    first: dict[str, set[str]] = {}
+    for result in every:
+        if result.why == MISSING:
+            first.setdefault(result.rule, set()).add(result.what)
+    again = {r.what for r in every if r.rule in TRAINING and r.why}
+    after: dict[str, set[str]] = {}
+    for result in every:
+        if result.rule in SCORING and not result.why and result.what in again:
+            after.setdefault(result.rule, set()).add(result.what)
+    lines = [_line(rule, names, "not made yet") for rule, names in first.items()]
+    reason = "made again if the weights come out differently"
+    return lines + [_line(rule, names, reason) for rule, names in after.items()]
+
+
+def _line(rule: str, names: set[str], why: str) -> str:
+    noun = "cell" if rule in (*TRAINING, *SCORING) else "result"
+    return f"{rule}: {len(names)} {noun if len(names) == 1 else noun + 's'}, {why}"
+
+
+def settle(results: Iterable[Result]) -> None:
+    """Put the time stamps of results that fit into the order in which they were made.
+
+    Where Snakemake has lost its records, it goes by time stamps alone, and those of a copied folder
+    are those of the copying.
+    """
+    tiers = [_files(result) for result in results if not result.why]
+    times = [[file.stat().st_mtime for file in files] for files in tiers]
+    newest = 0.0
+    in_order = True
+    for stamps in filter(None, times):
+        in_order = in_order and min(stamps) >= newest
+        newest = max(newest, *stamps)
+    if in_order:
+        return
+    start = time.time() - 1e-3 * len(tiers)
+    for place, files in enumerate(tiers):
+        for file in files:
+            os.utime(file, (start + 1e-3 * place,) * 2)
+
+
+def _files(result: Result) -> list[Path]:
+    """The files that a rule has made: the Record, what was written with it, its receipt."""
+    made = Record.load(result.path).proof
+    names = list(made.made) if made is not None else []
+    folder = result.path.parent
+    receipts = [result.path.with_suffix(".sha256"), folder / "weights.sha256"]
+    if result.rule in SCORING and result.rule != "answer":
+        receipts = []  # the cell's, which is the training's
+    there = [result.path, *(folder / name for name in names), *receipts]
+    return [file for file in there if file.exists()]
 
 
 def refuse(results: Iterable[Result], planned: Collection[str]) -> None:
@@ -174,18 +245,14 @@ def _of_cell(
         yield "judge", JudgeJob.of(study, cell, judge), place / "mtbench.json", cell.path, read
 
 
-def _why(rule: str, job: Job, path: Path, read: dict[str, str | None]) -> str:
-    """What is known now is compared; of what is not known, the Record's word is taken."""
+def _proof_of(path: Path) -> tuple[Proof | None, str]:
+    """Return a result's proof, and what is wrong with its file, if anything."""
     if not path.exists():
-        return MISSING
+        return None, MISSING
     try:
-        before = Record.load(path).proof
+        return Record.load(path).proof, ""
     except BadInput:
-        return "not a result file"
-    recorded = before.read if before is not None else {}
-    known = {name: value for name, value in read.items() if value is not None}
-    now = proof.of(job, MODULES[rule], recorded | known)
-    return proof.misfit(before, now) or proof.altered(before, path.parent)
+        return None, "not a result file"
 
 
 def _needs_outliers(study: Study, cell: Cell) -> bool:

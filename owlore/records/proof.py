@@ -19,6 +19,7 @@ from owlore.records.base import Job, Proof, Record
 
 AGAIN = "OWLORE_AGAIN"
 CODE_CHANGED = "code changed"
+NO_PROOF = "no proof: made by an older owlore"
 ASIDE = "checkpoints-of-other-code"  # beside a cell's `checkpoints`
 SHOWN = 4  # files or keys that a reason names
 
@@ -61,7 +62,7 @@ def kept(kind: type[AnyRecord], path: Path, now: Proof, what: str) -> AnyRecord 
 def misfit(before: Proof | None, now: Proof) -> str:
     """Say in plain words why a result does not prove what is asked now; empty if it does."""
     if before is None:
-        return "no proof: made by an older owlore"
+        return NO_PROOF
     if before.job_sha256 != now.job_sha256:
         return f"settings changed: {_listed(_changed_keys(before, now))}"
     changed = [name for name, value in now.read.items() if before.read.get(name) != value]
