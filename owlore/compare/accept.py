@@ -38,20 +38,20 @@ def accept(
     """
     if not because.strip():
         raise BadInput("--because: a reason is needed: the tables show it")
-    every = list(state.checked(study, root, resources))
-    known = {what for _, _, what, _, _ in every}
+    results = state.of(study, root, resources)
+    known = {result.what for result in results} - {""}
     for name in names:
         if name not in known:
-            raise BadInput(f"{name}: no such result; there are {', '.join(sorted(known - {''}))}")
+            raise BadInput(f"{name}: no such result; there are {', '.join(sorted(known))}")
     taken = []
-    for rule, path, what, why, now in every:
-        if names and what not in names:
+    for result in results:
+        if names and result.what not in names:
             continue
-        if rule == "train":
-            _accept_checkpoints(path.parent, now, because)
-        if why.startswith((CODE_CHANGED, NO_PROOF)):
-            _write(path, now, because)
-            taken.append(Result(rule, path, what, why))
+        if result.rule == "train":
+            _accept_checkpoints(result.path.parent, result.asked, because)
+        if result.why.startswith((CODE_CHANGED, NO_PROOF)):
+            _write(result.path, result.asked, because)
+            taken.append(result)
     return taken
 
 

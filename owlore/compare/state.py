@@ -46,12 +46,14 @@ class Result:
         path: the Record.
         what: whose it is: a cell, a model or a track.
         why: in plain words why it does not prove what is asked; "missing"; empty if it does.
+        asked: what it has to prove.
     """
 
     rule: str
     path: Path
     what: str
     why: str
+    asked: Proof
 
 
 def of(study: Study, root: Path, resources: Path) -> list[Result]:
@@ -62,16 +64,7 @@ def of(study: Study, root: Path, resources: Path) -> list[Result]:
         root: `results/<study>`.
         resources: folder with `models/<name>`.
     """
-    return [
-        Result(rule, path, what, why)
-        for rule, path, what, why, _ in checked(study, root, resources)
-    ]
-
-
-def checked(
-    study: Study, root: Path, resources: Path
-) -> Iterator[tuple[str, Path, str, str, Proof]]:
-    """Yield the fields of each `Result`, and what it would have to prove."""
+    results = []
     for rule, job, path, what, read in _asked(study, root, resources):
         before, broken = _proof_of(path)
         recorded = before.read if before is not None else {}
@@ -79,7 +72,8 @@ def checked(
         known = {name: value for name, value in read.items() if value is not None}
         now = proof.of(job, MODULES[rule], recorded | known)
         why = broken or proof.misfit(before, now) or proof.altered(before, path.parent)
-        yield rule, path, what, why, now
+        results.append(Result(rule, path, what, why, now))
+    return results
 
 
 def unfit(results: Iterable[Result]) -> list[Result]:
@@ -88,11 +82,7 @@ def unfit(results: Iterable[Result]) -> list[Result]:
 
 
 def told(results: Iterable[Result]) -> list[str]:
-    """Say why each stage runs again, a line a stage and reason.
-
-    >>> told([Result("train", Path("a"), "a", "code changed: owlore/optim/lowrank.py")])
-    ['train: 1 cell, code changed: owlore/optim/lowrank.py']
-    """
+    """Say why each stage runs again: "train: 6 cells, code changed: owlore/optim/lowrank.py"."""
     whose: dict[tuple[str, str], set[str]] = {}
     for result in unfit(results):
         whose.setdefault((result.rule, result.why), set()).add(result.what)
