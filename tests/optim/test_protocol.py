@@ -1,8 +1,11 @@
 """Every optimizer fulfils the contract, told by what it does: no test here looks at how."""
 
+import ast
 import io
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from owlore import optim
 from owlore.optim.adamw import RoundedAdamW
 from owlore.optim.here import here
 from owlore.optim.lowrank import LowRankAdamW
@@ -158,6 +162,17 @@ def storages(tensors: list[torch.Tensor]) -> dict[int, int]:
 def test_every_optimizer_of_the_methods_is_tested_here():
     offered = {made for kind in OPTIMIZERS.values() for made in (kind.whole, kind.sharded)}
     assert offered == {kind.made for kind in KINDS.values()}
+
+
+def test_the_optimizers_can_be_lifted_out():
+    """They import torch, each other, and torchao where 8 bits are asked for; lazy imports too."""
+    for file in Path(optim.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                known = name.split(".")[0] in {"torch", "torchao", *sys.stdlib_module_names}
+                assert known or name.startswith("owlore.optim"), (file.name, name)
 
 
 def test_a_step_moves_what_has_a_gradient_and_nothing_else(kind, mesh):
