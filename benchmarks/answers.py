@@ -16,8 +16,8 @@ import torch
 from measuring import MODEL, Table, seconds
 
 from owlore.core.files import read_jsonl
-from owlore.mtbench.answer import encode
 from owlore.mtbench.decoding import generate
+from owlore.mtbench.encoding import encode
 from owlore.sources import models
 
 QUESTIONS = Path("results/embedded/questions/mtbench/question.jsonl")

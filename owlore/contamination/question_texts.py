@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from jinja2 import Template, nodes
 from lm_eval.utils import env
 
+from owlore.evaluate.draw import draw
 from owlore.evaluate.lm_tasks import load_tasks
-from owlore.evaluate.stage import draw
-from owlore.mtbench.answer import read_questions
+from owlore.mtbench.questions import read_questions
 from owlore.study.config import EMBEDDED, Benchmark
 
 CUT = "\x00"  # marks where the template's own words were

@@ -14,9 +14,7 @@ evaluation goes on behind the tasks that it had finished.
 import logging
 import math
 import os
-import random
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from owlore.core.errors import BadInput
 from owlore.core.files import replacing, sha256_file, sha256_text
 from owlore.core.progress import Progress, line
 from owlore.evaluate import questions_read
+from owlore.evaluate.draw import drawn
 from owlore.evaluate.finished_tasks import FinishedTasks
 from owlore.evaluate.lm_tasks import load_tasks
 from owlore.evaluate.question_rows import Row, question_rows, task_summary
@@ -143,17 +142,6 @@ def _scored(
     return record
 
 
-def draw(name: str, available: int, benchmark: Benchmark) -> list[int]:
-    """Return the indices of the questions of task `name` to score, in order.
-
-    A task's `limit` draws a subset that depends on the seed and the task's name only.
-    """
-    limit = benchmark.tasks[name].limit
-    if limit is None or limit >= available:
-        return list(range(available))
-    return sorted(random.Random(f"{benchmark.seed} {name}").sample(range(available), limit))
-
-
 def _language_model(
     weights: models.Weights, benchmark: Benchmark, engine: str, device: str
 ) -> SharedPrefixLM:
@@ -227,20 +215,6 @@ def _score(lm: SharedPrefixLM, name: str, members: list[Any], benchmark: Benchma
         for row in question_rows(lm, name, scored[member], first_of[member], logged)
     ]
     return sorted(rows, key=lambda row: row["doc_id"])
-
-
-def drawn(
-    name: str, members: list[Any], benchmark: Benchmark
-) -> Iterator[tuple[Any, int, list[int]]]:
-    """Yield (member, number of its first question, its drawn questions), if any are drawn."""
-    sizes = [len(member.eval_docs) for member in members]
-    chosen = draw(name, sum(sizes), benchmark)
-    first = 0
-    for member, size in zip(members, sizes, strict=True):
-        own = [index - first for index in chosen if first <= index < first + size]
-        if own:
-            yield member, first, own
-        first += size
 
 
 def _questions(name: str, members: list[Any], benchmark: Benchmark) -> list[Any]:

@@ -7,11 +7,8 @@ Run as: `owlore answer --model DIR --questions question.jsonl --output answers.j
 """
 
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,7 +16,6 @@ from owlore.core import provenance
 from owlore.core.errors import BadInput
 from owlore.core.files import (
     canonical_json,
-    read_jsonl,
     sha256_file,
     sha256_text,
     write_jsonl,
@@ -29,14 +25,12 @@ from owlore.core.journal import Journal
 from owlore.core.progress import Progress
 from owlore.mtbench import protocol as fastchat
 from owlore.mtbench.decoding import generate
+from owlore.mtbench.encoding import Message, encode, window
+from owlore.mtbench.questions import Row, answers_sha256, read_questions
 from owlore.records import proof
 from owlore.records.base import Proof
 from owlore.records.mtbench import AnswerJob, AnswersRecord
-from owlore.sources.chat import alpaca
-from owlore.sources.models import DTYPES, Weights, load, load_tokenizer, merged, positions
-
-Row = dict[str, Any]
-Message = dict[str, str]
+from owlore.sources.models import DTYPES, Weights, load, load_tokenizer, merged
 
 
 def run(
@@ -75,12 +69,6 @@ def run(
         record.save(described)
     write_receipt(output.with_suffix(".sha256"), record.answers_sha256)
     return record
-
-
-def answers_sha256(rows: list[Row]) -> str:
-    """Return the hash of what is said, by whom, on which question; not of when."""
-    said = [[row["question_id"], row["model_id"], row["choices"]] for row in rows]
-    return sha256_text(canonical_json(said))
 
 
 def _answered(
@@ -139,73 +127,6 @@ def _resumed(partial: Path, identity: Row) -> Journal:
         journal = Journal(partial)
         journal.append(identity)
     return journal
-
-
-def read_questions(path: Path, count: int, seed: int) -> list[Row]:
-    """Read question.jsonl and choose `count` of them, spread evenly over the categories.
-
-    The choice depends on `seed` and the question_ids only, and a smaller one is part of a
-    larger one. The rows keep the file's order.
-
-    Raises:
-        BadInput: a row is not a two-turn question of a known category, or there are too few.
-    """
-    rows = read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
-        if not {"question_id", "category", "turns"} <= row.keys() or len(row["turns"]) != 2:
-            raise BadInput(f"{path}: row {number}: expected question_id, category and two turns")
-        fastchat.temperature(row["category"])
-    if count > len(rows):
-        raise BadInput(f"mtbench.questions: {count}: {path} has {len(rows)} questions")
-    ranked, seen = [], Counter[str]()
-    for row in sorted(rows, key=lambda row: sha256_text(f"{seed} {row['question_id']}")):
-        ranked.append((seen[row["category"]], row["question_id"]))
-        seen[row["category"]] += 1
-    ranked.sort(key=lambda item: item[0])  # stable: ties stay in the seeded order
-    chosen = {question_id for _, question_id in ranked[:count]}
-    return [row for row in rows if row["question_id"] in chosen]
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], endings: tuple[str, ...] = ("",)
-) -> list[list[int]]:
-    """Return the tokens of a conversation up to the assistant's next words, once per ending.
-
-    The tokenizer's chat template makes the text, or FastChat's Alpaca template if it has none. A
-    template that refuses a system message gets it at the head of the user's.
-    """
-    if tokenizer.chat_template is None:
-        text = alpaca(messages, str(tokenizer.eos_token))
-    else:
-        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
-        try:
-            text = str(tokenizer.apply_chat_template(messages, **options))
-        except jinja2.TemplateError:
-            if messages[0]["role"] != "system":
-                raise
-            system, user, *rest = messages
-            user = {**user, "content": f"{system['content']}\n\n{user['content']}"}
-            text = str(tokenizer.apply_chat_template([user, *rest], **options))
-    encoded = tokenizer(
-        [text + ending for ending in endings],
-        add_special_tokens=tokenizer.chat_template is None,  # a chat template brings its own
-    )
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
-
-
-def window(model: PreTrainedModel, new_tokens: int) -> int | None:
-    """Return how many prompt tokens fit before `new_tokens` more; None if the model sets no limit.
-
-    Raises:
-        BadInput: none fit.
-    """
-    limit = positions(model.config)
-    if limit is None:
-        return None
-    if new_tokens >= limit:
-        raise BadInput(f"mtbench.max_new_tokens: {new_tokens}: the model's window is {limit}")
-    return limit - new_tokens
 
 
 def _answer_batch(

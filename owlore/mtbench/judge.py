@@ -23,10 +23,10 @@ from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, sha256_file, write_jsonl
 from owlore.core.progress import line
 from owlore.mtbench import protocol as fastchat
-from owlore.mtbench.answer import answers_sha256, read_questions
 from owlore.mtbench.asking import Wanted
 from owlore.mtbench.endpoint import request_key
 from owlore.mtbench.graders import Grader, grader_of
+from owlore.mtbench.questions import answers_sha256, read_questions
 from owlore.mtbench.ratings import FAILED, summarise
 from owlore.records import proof
 from owlore.records.base import Proof

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from owlore.mtbench.answer import encode, window
+from owlore.mtbench.encoding import encode, window
 from owlore.mtbench.protocol import RATINGS
 from owlore.sources.models import load, load_tokenizer
 

@@ -9,7 +9,7 @@ from support.small_models import tiny_llama, tiny_tokenizer
 from owlore.core.errors import BadInput
 from owlore.data import examples as data
 from owlore.data.mixture import training_rows
-from owlore.mtbench.answer import encode
+from owlore.mtbench.encoding import encode
 from owlore.records.data import DataJob
 from owlore.study.config import check_study
 
