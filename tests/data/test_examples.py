@@ -167,6 +167,7 @@ def test_a_too_long_example_is_cut_or_dropped_and_counted(capsys):
         data.tokenise(rows[1:], tokenizer, 8, "drop")
 
 
+@pytest.mark.arithmetic
 def test_no_example_sees_another_in_a_flat_batch():
     tokenizer, model = tiny_tokenizer(), tiny_llama()
     examples = data.tokenise(ROWS, tokenizer, 64)

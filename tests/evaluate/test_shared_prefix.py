@@ -98,6 +98,7 @@ def test_token_requests_score_as_with_hflm(
     )
 
 
+@pytest.mark.arithmetic
 @settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(sorted(MODELS)),
@@ -142,6 +143,7 @@ def test_the_whole_context_is_never_prefix() -> None:
     assert sorted(piece.context for piece in family.pieces) == [(79,), (79, 5)]
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_continuation_is_recognised(name: str) -> None:
     plain, shared = pair(name)
@@ -241,6 +243,7 @@ SHAPE: dict[str, Any] = {
 }
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     ("kind", "extra", "reason"),
     [

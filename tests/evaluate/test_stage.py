@@ -173,6 +173,7 @@ def test_a_limit_draws_the_same_subset_for_every_model(
     assert ids != list(range(7))
 
 
+@pytest.mark.arithmetic
 def test_an_adapter_changes_the_scores_as_merged(tmp_path: Path, model: Path, data: Path) -> None:
     config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
     with torch.random.fork_rng(devices=[]):

@@ -143,6 +143,7 @@ def real_peaks(config: PretrainedConfig, chosen: Trained, micro_batch: int, seql
     return peaks(prepare)
 
 
+@pytest.mark.arithmetic
 def test_peaks_with_and_without_work_space_are_exact():
     """Three tensors of 1 MiB; attention takes work space on every CPU, a sum takes none."""
     size, mib = (1, 4, 1024, 64), 2**20
@@ -173,6 +174,7 @@ def test_a_recording_counts_what_was_there_and_what_is_made():
     assert recording.stop() == 2 * 2**20
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_peak_is_that_of_a_real_step(name, size):
@@ -183,6 +185,7 @@ def test_the_peak_is_that_of_a_real_step(name, size):
     assert real.allocated >= real.tensors
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     "changes",
     [
@@ -246,6 +249,7 @@ def test_the_peak_is_that_of_a_whole_training(name, accumulation, tmp_path, monk
     assert whole.allocated >= whole.tensors
 
 
+@pytest.mark.arithmetic
 def test_the_peak_is_that_of_a_real_step_of_gpt2():
     """Other module names, transposed weights, learned positions."""
     config = tiny_gpt2(layers=3).config

@@ -127,6 +127,7 @@ def test_local_judge_is_deterministic_and_reads_the_answers(study: Path) -> None
     ]
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     "pieces", [[], ["10"], ["10]]", "7]]"], ["[[3", "]]"], [f"{k}]]" for k in range(5, 11)]]
 )

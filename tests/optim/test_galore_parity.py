@@ -6,6 +6,8 @@ from published import galore_adamw
 
 from owlore.optim.lowrank import LowRankAdamW
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize(("rows", "columns"), [(6, 10), (10, 6), (8, 8)])
 @pytest.mark.parametrize("gap", [1, 7, 100])

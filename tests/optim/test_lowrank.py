@@ -10,6 +10,8 @@ from owlore.optim.lowrank import LowRankAdamW
 from owlore.optim.projector import leading_basis, project, projects_left
 from owlore.optim.rounding import round_stochastically
 
+pytestmark = pytest.mark.arithmetic
+
 
 def parameter(rows: int, columns: int, seed: int = 0) -> torch.nn.Parameter:
     generator = torch.Generator().manual_seed(seed)

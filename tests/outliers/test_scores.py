@@ -45,7 +45,7 @@ THRESHOLDS = [1.5, 3.0, 5.0]
 
 @pytest.fixture
 def windows():
-    return torch.randint(3, 270, (6, 20), generator=torch.Generator().manual_seed(0))
+    return torch.randint(3, 270, (6, 20), generator=torch.Generator().manual_seed(4))
 
 
 def literal_ratios(model, windows):
@@ -75,7 +75,7 @@ def literal_ratios(model, windows):
         bars = [m * every.mean() for m in THRESHOLDS]
         # Float32 sums are off by some 1e-7 of themselves, as the CPU adds them up: no entry may lie
         # so near to a threshold that this decides which side it is on. Then counts are exact.
-        assert min(((every - bar).abs() / bar).min() for bar in bars) > 1e-6
+        assert min(((every - bar).abs() / bar).min() for bar in bars) > 5e-6
         rows.append([float((every > bar).double().mean()) for bar in bars])
     return rows
 
@@ -88,6 +88,7 @@ def our_ratios(model, windows, batch_size=4):
     ]
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("architecture", MODELS)
 def test_equal_to_the_literal_formula(architecture, windows):
     model = MODELS[architecture]()
@@ -97,8 +98,10 @@ def test_equal_to_the_literal_formula(architecture, windows):
         assert ours == pytest.approx(literal, abs=1e-6)
 
 
+@pytest.mark.arithmetic
 def test_independent_of_the_batch_size(windows):
     model = tiny_llama()
+    literal_ratios(model, windows)  # says whether an entry lies at a threshold
     assert our_ratios(model, windows, 1) == our_ratios(model, windows, 6)
 
 

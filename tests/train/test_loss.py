@@ -10,6 +10,8 @@ from owlore.train import loss
 from owlore.train.loss import answer_loss
 from owlore.train.methods import trainable_model
 
+pytestmark = pytest.mark.arithmetic
+
 
 def batch_of(rows: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
     rows = [{"prompt": prompt, "completion": completion} for prompt, completion in rows]
@@ -43,7 +45,7 @@ def test_loss_and_gradients_are_the_models_own(build, chunk, monkeypatch):
     found.backward()
     expected.backward()
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        # Eight epsilons of float32 (norms are float32 whatever the model is), of the largest.
+        # Eight float32 epsilons of the largest: Llama's norms are float32 in any model.
         within = 8 * torch.finfo(torch.float32).eps * other.grad.abs().max().item()
         assert torch.allclose(mine.grad, other.grad, atol=within, rtol=0), name
 

@@ -110,6 +110,7 @@ def assert_same_weights(one: Path, many: Path) -> None:
     assert off <= entries / 1000, f"{off} of {entries} entries differ"
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("case", CASES)
 def test_several_ranks_train_as_one_process(case, inputs, tmp_path):
     ranks, name, changes = CASES[case]
@@ -227,6 +228,7 @@ def test_bfloat16_weights_on_shards(name, inputs, tmp_path):
     assert {k: w.dtype for k, w in one.items()} == {k: w.dtype for k, w in many.items()}
 
 
+@pytest.mark.arithmetic
 def test_the_sharded_optimizer_follows_the_plain_one():
     line = [*TORCHRUN, "--nproc-per-node=3", str(RUN), "optimizer"]
     done = subprocess.run(line, capture_output=True, text=True, env=environment())

@@ -146,6 +146,7 @@ def test_dropped_state_stays_flat_and_kept_state_grows(inputs, tmp_path):
     assert len(sizes) == 1
 
 
+@pytest.mark.arithmetic
 def test_all_layers_without_projection_equals_full_finetuning(inputs, tmp_path):
     train(inputs, tmp_path / "full", method("full"))
     train(inputs, tmp_path / "all", method("lisa", gamma=4))
@@ -154,6 +155,7 @@ def test_all_layers_without_projection_equals_full_finetuning(inputs, tmp_path):
         assert torch.allclose(full[key], layered[key], atol=1e-6), key
 
 
+@pytest.mark.arithmetic
 def test_padding_free_batches_train_like_padded_ones(inputs, tmp_path):
     flat = train(inputs, tmp_path / "flat", method("full"))
     padded = train(inputs, tmp_path / "padded", method("full", padding_free=False))
@@ -161,6 +163,7 @@ def test_padding_free_batches_train_like_padded_ones(inputs, tmp_path):
     assert flat["final_loss"] == pytest.approx(padded["final_loss"], abs=1e-3)
 
 
+@pytest.mark.arithmetic
 def test_accumulated_micro_batches_equal_one_batch(inputs, tmp_path):
     one = train(inputs, tmp_path / "one", method("full"))
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
