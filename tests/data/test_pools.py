@@ -72,3 +72,12 @@ def test_files_that_are_no_rows(tmp_path: Path, name: str, content: str, message
     (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(BadInput, match=message):
         pool(tmp_path / name)
+
+
+def test_a_named_file_comes_before_the_embedded_pool_of_the_same_name(tmp_path: Path) -> None:
+    for name, text in (("pool_train.jsonl", "embedded"), ("mine.jsonl", "mine")):
+        (tmp_path / name).write_text(json.dumps({"text": text}) + "\n")
+    assert read_pool(Questions(), "pool", tmp_path, "k") == [{"text": "embedded"}]
+    assert pool(tmp_path / "mine.jsonl") == [{"text": "mine"}]
+    with pytest.raises(BadInput, match=r"^k: no such pool of training rows \(.*/no_train\.jsonl"):
+        read_pool(Questions(), "no", tmp_path, "k")

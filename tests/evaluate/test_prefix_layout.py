@@ -1,9 +1,18 @@
 """How requests are laid out: shared prefixes, packing, and what each token may see."""
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from owlore.evaluate.prefix_layout import ROW_TOKENS, Family, Piece, _pieces, batches, families
+from owlore.evaluate.prefix_layout import (
+    ROW_TOKENS,
+    Family,
+    Piece,
+    _pieces,
+    batches,
+    families,
+    layout,
+)
 
 
 def test_a_prefix_is_read_once_and_only_where_it_pays() -> None:
@@ -57,3 +66,49 @@ def test_many_continuations_of_one_context_are_spread() -> None:
     pieces = list(_pieces((1,), [(5, 6, 7)] * 1000))
     assert max(piece.length for piece in pieces) <= 260
     assert sum(len(piece.continuations) for piece in pieces) == 1000
+
+
+PIECE = st.tuples(
+    st.lists(st.integers(1, 99), min_size=1, max_size=5),
+    st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=4), min_size=1, max_size=3),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.lists(st.lists(PIECE, min_size=1, max_size=3), min_size=1, max_size=3),
+    before=st.integers(0, 3),
+)
+def test_every_token_is_predicted_from_all_that_comes_before_it_and_nothing_else(
+    batch: list[list[tuple[list[int], list[list[int]]]]], before: int
+) -> None:
+    """Oracle: each choice read alone, from the prefix's first token to its own last but one."""
+    rows = [[Piece(tuple(c), [tuple(k) for k in ks]) for c, ks in row] for row in batch]
+    made = layout(rows, before)
+    prefix = [-1 - place for place in range(before)]
+    keys = torch.cat([torch.tensor(prefix).repeat(len(rows), 1), made.ids], dim=1)
+    positions = torch.arange(before).repeat(len(rows), 1)
+    positions = torch.cat([positions, made.positions], dim=1)
+    wanted = [
+        (row, (*prefix, *piece.context, *choice[:place]), token)
+        for row, pieces in enumerate(rows)
+        for piece in pieces
+        for choice in piece.continuations
+        for place, token in enumerate(choice)
+    ]
+    assert len(made.targets) == len(wanted)
+    for (row, column, token), (row_, read, token_) in zip(
+        made.targets.tolist(), wanted, strict=True
+    ):
+        seen = made.allowed[row, column].nonzero()[:, 0]
+        by_position = sorted((int(positions[row, key]), int(keys[row, key])) for key in seen)
+        assert (row, token) == (row_, token_)
+        assert by_position == list(enumerate(read))
+
+
+def test_padding_sees_itself_only() -> None:
+    rows = [[Piece((1, 2, 3), [(4,)])], [Piece((5,), [(6,)])]]
+    allowed = layout(rows, before=2).allowed[1]
+    assert allowed[0].tolist() == [True, True, True, False, False]
+    assert allowed[1].nonzero()[:, 0].tolist() == [3]
+    assert allowed[2].nonzero()[:, 0].tolist() == [4]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from support.optimizers import gradients, parameter
 
+from owlore.optim import moments
 from owlore.optim.lowrank import LowRankAdamW
 
 
@@ -65,3 +66,47 @@ def test_lean_learns_with_a_projection_and_goes_on_after_a_restart():
     other.load_state_dict(state)
     train(copy, other, 6)
     assert torch.equal(copy, weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_moments_begin_at_zero_and_a_stretch_of_them_is_a_view(dtype):
+    state = moments.fresh(torch.ones(4, 8), dtype, eight_bits=False)
+    assert {name: value.dtype for name, value in state.items()} == {
+        "step": torch.float32,
+        "exp_avg": dtype,
+        "exp_avg_sq": dtype,
+    }
+    assert not any(value.any() for value in state.values())
+    stretch = moments.read(state, slice(8, 16))
+    for value in stretch.values():
+        value += 1
+    moments.write(state, slice(8, 16), stretch)
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert state[name].shape == (4, 8)
+        assert state[name].sum() == 8 and state[name][1].sum() == 8
+
+
+def test_what_is_forgotten_is_the_moments_and_nothing_else():
+    state = {"basis": 1, **moments.fresh(torch.ones(2, 2), torch.float32, eight_bits=False)}
+    moments.forget(state)
+    assert state == {"basis": 1}
+    moments.forget(state)
+
+
+@pytest.mark.parametrize("shape", [(16, 255), (15, 256), (4097,)])
+def test_small_and_odd_tensors_stay_wide(shape):
+    state = moments.fresh(torch.zeros(shape), torch.float32, eight_bits=True)
+    assert state["exp_avg"].dtype == torch.float32 and "exp_avg_scale" not in state
+
+
+def test_8_bits_come_back_within_a_hundredth_of_their_blocks_largest():
+    pytest.importorskip("torchao", reason="bfloat16-lean needs torchao")
+    generator = torch.Generator().manual_seed(0)
+    state = moments.fresh(torch.zeros(64, 256), torch.float32, eight_bits=True)
+    average = torch.randn(64 * 256, generator=generator)
+    moments.write(state, slice(0, None), {"exp_avg": average, "exp_avg_sq": average.square()})
+    back = moments.read(state, slice(0, None))
+    for name, wide in (("exp_avg", average), ("exp_avg_sq", average.square())):
+        largest = wide.view(-1, 256).abs().amax(1, keepdim=True)
+        assert ((back[name] - wide).view(-1, 256).abs() <= 0.02 * largest).all()
+    assert (back["exp_avg_sq"] >= 0).all()

@@ -5,7 +5,13 @@ import torch
 from support.optimizers import gradients
 
 from owlore.optim import projector
-from owlore.optim.projector import leading_basis, project, projects_left
+from owlore.optim.projector import (
+    leading_basis,
+    project,
+    project_back,
+    projects_left,
+    rotated_moments,
+)
 
 
 @pytest.mark.parametrize("refresh", ["svd", "randomized", "subspace"])
@@ -54,3 +60,46 @@ def test_a_bfloat16_gradient_is_projected_as_its_wide_copy_would_be(monkeypatch)
             torch.testing.assert_close(basis, expected, rtol=1e-4, atol=1e-5)
             found = project(matrix, basis, left)
             torch.testing.assert_close(found, project(wide, basis, left), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_projecting_and_back_is_the_orthogonal_projection(left):
+    gradient = gradients(7, 9, 1)[0].double()
+    generator = torch.Generator().manual_seed(2)
+    basis = leading_basis(gradient, left, 3, "svd", None, generator)
+    small = project(gradient, basis, left)
+    assert small.shape == ((3, 9) if left else (7, 3))
+    back = project_back(small, basis, left)
+    # Eckart and Young: nothing of rank 3 is nearer than the truncated singular value decomposition.
+    u, s, vh = torch.linalg.svd(gradient, full_matrices=False)
+    torch.testing.assert_close(back, u[:, :3] @ s[:3].diag() @ vh[:3])
+    torch.testing.assert_close(project(back, basis, left), small)
+
+
+@pytest.mark.parametrize("refresh", ["randomized", "subspace"])
+def test_the_random_sketch_is_that_of_the_generator(refresh):
+    gradient = gradients(12, 20, 1)[0]
+    one, other, third = (
+        leading_basis(gradient, True, 4, refresh, None, torch.Generator().manual_seed(seed))
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(one, other) and not torch.equal(one, third)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_moments_turn_with_the_basis(left):
+    """Two bases of one subspace: what was seen in the old one is seen in the new one."""
+    gradient = gradients(8, 8, 1)[0].double()
+    generator = torch.Generator().manual_seed(3)
+    old = leading_basis(gradient, left, 4, "svd", None, generator)
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64)).Q
+    new = old @ turn.T
+    average = project(gradient, old, left)
+    square = average.square()
+    turned, squares = rotated_moments(average, square, turn, left)
+    torch.testing.assert_close(turned, project(gradient, new, left))
+    assert (squares >= 0).all()
+    # Squared coefficients of a rotation add up to one: no variance is made or lost.
+    torch.testing.assert_close(squares.sum(0 if left else 1), square.sum(0 if left else 1))
+    same = rotated_moments(average, square, torch.eye(4, dtype=torch.float64), left)
+    assert torch.equal(same[0], average) and torch.equal(same[1], square)

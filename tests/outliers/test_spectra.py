@@ -1,5 +1,6 @@
 """The heavy-tail exponent of spectra whose exponent is known."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,3 +16,16 @@ def test_heavier_tails_have_smaller_exponents():
     assert heavy_tail_exponent(heavy) == pytest.approx(1.5, abs=0.1)
     assert heavy_tail_exponent(light) == pytest.approx(3.0, abs=0.3)
     assert heavy_tail_exponent(torch.eye(8)) == float("inf")
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (30, 12), (7, 25)])
+def test_it_is_hills_estimate_of_the_squared_singular_values(shape):
+    weight = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    eigenvalues = np.sort(np.linalg.svd(weight.numpy(), compute_uv=False).astype(float) ** 2)
+    k = len(eigenvalues) // 2
+    tail = sum(np.log(eigenvalues[-i] / eigenvalues[-k - 1]) for i in range(1, k + 1))
+    found = heavy_tail_exponent(weight)
+    assert found == pytest.approx(1 + k / tail, rel=1e-3)
+    assert heavy_tail_exponent(weight.T) == pytest.approx(found, rel=1e-3)
+    assert heavy_tail_exponent(64 * weight) == pytest.approx(found, rel=1e-3), "scale is no tail"
+    assert heavy_tail_exponent(weight.bfloat16()) == pytest.approx(found, rel=0.05)

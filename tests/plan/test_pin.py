@@ -1,14 +1,20 @@
 """Pinning: the hub's newest commits, and nothing else of the study."""
 
+import hashlib
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import pytest
 from support.hub_server import Hub
 from support.paper_studies import STUDIES
+from support.studies import STUDY, changed
 
+from owlore.core.errors import BadInput
+from owlore.core.parsing import load_yaml
 from owlore.plan import pin as pinning
-from owlore.study.config import load_study
+from owlore.study.config import check_study, load_study
 
 
 def test_pinning_writes_the_hubs_newest_commits_and_nothing_else(tmp_path, monkeypatch):
@@ -40,3 +46,66 @@ def test_pinning_writes_the_hubs_newest_commits_and_nothing_else(tmp_path, monke
         [sys.executable, "-m", "owlore", "pin", str(file)], capture_output=True, text=True
     )
     assert again.returncode == 0 and "nothing is unpinned" in again.stdout
+
+
+TEXT = """\
+# a comment: revision: unpinned
+models:
+  toy: {hub: org/toy, revision: unpinned}   # why this one
+  "odd: name": {hub: org/odd, revision: "unpinned"}
+  fixed: {hub: org/fixed, revision: 0000000000000000000000000000000000000000}
+questions:
+  hub:
+    pool:
+      revision: unpinned
+      path: org/rows
+description: revision unpinned
+"""
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The hub's newest commit of a repository is its name, hashed; what was asked is kept."""
+    asked = []
+
+    def repo_info(self, repository, repo_type):
+        asked.append((repository, repo_type))
+        return SimpleNamespace(sha=hashlib.sha1(repository.encode()).hexdigest())
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", repo_info)
+    return asked
+
+
+def commit(repository):
+    return hashlib.sha1(repository.encode()).hexdigest()
+
+
+def test_only_the_revisions_change(tmp_path, hub):
+    file = tmp_path / "study.yaml"
+    file.write_text(TEXT)
+    assert pinning.pin(file) == [
+        ("models.toy.revision", "org/toy", commit("org/toy")),
+        ("models.odd: name.revision", "org/odd", commit("org/odd")),
+        ("questions.hub.pool.revision", "org/rows", commit("org/rows")),
+    ]
+    assert set(hub) == {("org/toy", "model"), ("org/odd", "model"), ("org/rows", "dataset")}
+    lines, before = file.read_text().splitlines(), TEXT.splitlines()
+    different = [
+        number for number, pair in enumerate(zip(lines, before, strict=True)) if len(set(pair)) > 1
+    ]
+    assert different == [2, 3, 8]
+    assert lines[2] == f"  toy: {{hub: org/toy, revision: {commit('org/toy')}}}   # why this one"
+    pinned = load_yaml(file)
+    assert pinned["models"]["odd: name"]["revision"] == commit("org/odd")
+    hub.clear()
+    assert pinning.pin(file) == [] and hub == []
+
+
+def test_a_study_that_is_not_pinned_is_refused_by_place():
+    study = changed("models.toy", {"hub": "org/toy", "revision": "unpinned"})
+    pool = {"path": "org/rows", "revision": "unpinned"}
+    study = check_study(changed("questions.hub", {"rows": pool}, study))
+    assert pinning.unpinned(study) == ["models.toy", "questions.hub.rows"]
+    with pytest.raises(BadInput, match=r"^models\.toy, questions\.hub\.rows: .*owlore pin x\.yaml"):
+        pinning.require(study, "x.yaml")
+    pinning.require(check_study(STUDY))
