@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from made_up_models import answers
+from known_answers import answers
 from measuring import Table
 from scipy import stats
 

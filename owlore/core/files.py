@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,41 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` if the block succeeds."""
+    """Yield a temporary path beside `path`; it becomes `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        os.replace(partial, path)
+        put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a finished file or folder to `path`, its content being on disk before.
+
+    A rename alone survives kill -9, not a power cut: many file systems write the new name before
+    the bytes that it stands for, and leave an empty file. The folder's own flush makes the new name
+    last; some network file systems refuse it, and then the old name may come back, a whole file.
+
+    Raises:
+        OSError: the disk is full or broken; `path` is as it was.
+    """
+    for file in partial.rglob("*") if partial.is_dir() else [partial]:
+        if file.is_file():
+            _flush(file)
+    os.replace(partial, path)
+    with suppress(OSError):
+        _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file's bytes, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

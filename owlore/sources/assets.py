@@ -34,7 +34,7 @@ from pypi_simple import (
 )
 
 from owlore.core.errors import BadInput, OwloreError
-from owlore.core.files import require_free_space, sha256_file
+from owlore.core.files import put_in_place, require_free_space, sha256_file
 from owlore.core.progress import Progress
 from owlore.study.config import Archive
 
@@ -80,7 +80,7 @@ def fetch(project: str, archive: Archive, folder: Path) -> Path:
                     f"archives.{project}: {archive.filename}: expected sha256 {archive.sha256}, "
                     f"downloaded {found}; the download is deleted, run again to repeat it"
                 )
-            os.replace(part, target)
+            put_in_place(part, target)
     except requests.RequestException as error:
         raise OwloreError(
             f"archives.{project}: {archive.filename}: no answer from pip's package index "

@@ -22,6 +22,7 @@ from owlore.core import provenance, ranks
 from owlore.core.errors import BadInput
 from owlore.core.files import (
     canonical_json,
+    put_in_place,
     read_jsonl,
     require_free_space,
     sha256_file,
@@ -211,4 +212,4 @@ def _save(
     model.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    put_in_place(partial, folder)

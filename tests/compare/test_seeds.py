@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_models import answers
+from known_answers import answers
 from scipy import stats
 
 from owlore.stats.paired import equivalence_p, paired_difference

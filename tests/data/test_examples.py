@@ -1,67 +1,18 @@
 """Training rows, tokens and batches."""
 
-import json
-
 import pytest
 import torch
 from support.small_models import tiny_llama, tiny_tokenizer
 
 from owlore.core.errors import BadInput
 from owlore.data import examples as data
-from owlore.data.mixture import training_rows
 from owlore.mtbench.encoding import encode
-from owlore.records.data import DataJob
-from owlore.study.config import check_study
 
 ROWS = [
     {"prompt": "Question: what is wet?\nAnswer:", "completion": " the water"},
     {"prompt": "Question: dry?\nAnswer:", "completion": " a stone in the desert"},
     {"prompt": "Q", "completion": " w"},
 ]
-
-
-def study(**train):
-    return check_study(
-        {
-            "study": "s",
-            "seeds": [0],
-            "run": ["base"],
-            "models": {"m": {"path": "m"}},
-            "questions": {"files": {"pool": train.pop("file")}},
-            "tracks": {"t": {"train": train}},
-            "methods": {"base": {"trainable": "none"}},
-        }
-    )
-
-
-@pytest.fixture
-def pool(tmp_path):
-    file = tmp_path / "pool.jsonl"
-    rows = [{"prompt": f"p{i}", "completion": f" c{i}"} for i in range(20)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
-
-
-def test_draws_are_seeded_and_without_repeats(pool, tmp_path):
-    chosen = study(file=pool, pool=8)
-    rows = training_rows(DataJob.of(chosen, "t", 0), tmp_path)
-    assert len({row["prompt"] for row in rows}) == 8
-    assert rows == training_rows(DataJob.of(chosen, "t", 0), tmp_path)
-    assert rows != training_rows(DataJob.of(chosen, "t", 1), tmp_path)
-
-
-def test_a_pool_that_is_too_small_or_missing_is_named(pool, tmp_path):
-    with pytest.raises(BadInput, match=r"tracks\.t\.train\.pool: 21: the pool has 20 rows"):
-        training_rows(DataJob.of(study(file=pool, pool=21), "t", 0), tmp_path)
-    with pytest.raises(BadInput, match=r"tracks\.t\.train\.other: no such pool"):
-        training_rows(DataJob.of(study(file=pool, other=1), "t", 0), tmp_path)
-
-
-def test_embedded_questions_become_prompt_and_answer(tmp_path):
-    file = tmp_path / "pool.jsonl"
-    file.write_text('{"question": "wet?", "choices": ["sand", "water"], "answer": 1}\n')
-    (row,) = training_rows(DataJob.of(study(file=str(file), pool=1), "t", 0), tmp_path)
-    assert row == {"prompt": "Question: wet?\nAnswer:", "completion": " water", "source": "pool"}
 
 
 def test_the_loss_is_on_the_completion_and_the_end_only():

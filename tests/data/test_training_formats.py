@@ -1,24 +1,20 @@
 """Each shape of training data, in lm-eval's own words; each bad column named with its row."""
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 from support import hub_repositories as made
+from support.training_rows import ASSISTANT, GOOD, SYSTEM, USER
 
 from owlore.core.errors import BadInput
-from owlore.data.pools import read_pool
-from owlore.data.training_formats import SHAPES, Row, texts, training_row
-from owlore.study.config import Questions
+from owlore.data.training_formats import SHAPES, Row, example_prompt, texts, training_row
 
 TASKS = Path(lm_eval.__file__).parent / "tasks"
 FAMILIES = [
@@ -32,8 +28,6 @@ FAMILIES = [
     ("mmlu/default/mmlu_anatomy.yaml", made.mmlu),
     ("gsm8k/gsm8k.yaml", made.gsm8k),
 ]
-USER, ASSISTANT = {"role": "user", "content": "wet?"}, {"role": "assistant", "content": "water"}
-SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 def rows_of(make: Callable[[random.Random], Row]) -> list[Row]:
@@ -128,33 +122,6 @@ def test_rows_that_are_written_already(row: Row, expected: Any) -> None:
     assert training_row(row, "f: row 1") == (row if expected is ... else expected)
 
 
-GOOD: dict[str, Row] = {
-    "boolq": {"passage": "p", "question": "q", "label": 1},
-    "piqa": {"goal": "g", "sol1": "a", "sol2": "b", "label": 0},
-    "social_iqa": {
-        **{"context": "c", "question": "q", "label": "3"},
-        **{"answerA": "a", "answerB": "b", "answerC": "c"},
-    },
-    "hellaswag": {
-        **{"activity_label": "l", "ctx_a": "a", "ctx_b": ""},
-        **{"endings": ["a", "b"], "label": "1"},
-    },
-    "winogrande": {"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "1"},
-    "arc": {"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}}
-    | {"answerKey": "B"},
-    "openbookqa": {"question_stem": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}}
-    | {"answerKey": "B "},
-    "mmlu": {"question": "q", "subject": "s", "choices": ["a", "b"], "answer": 1},
-    "question": {"question": "q", "choices": ["a", "b"], "answer": 1},
-    "gsm8k": {"question": "q", "answer": "#### 1"},
-    "alpaca": {"instruction": "i", "output": "o"},
-    "messages": {"messages": [USER, ASSISTANT]},
-    "prompt-completion": {"prompt": "p", "completion": "c"},
-    "text2text": {"input": "i", "output": "o"},
-    "text": {"text": "t"},
-}
-
-
 def test_there_is_an_example_of_every_shape() -> None:
     assert set(GOOD) == {shape.name for shape in SHAPES}
     for name, row in GOOD.items():
@@ -233,62 +200,6 @@ def test_all_texts_of_a_row_are_found() -> None:
     assert texts({"text": "t"}) == ["t"]
 
 
-LMFLOW = {
-    "text_only": ([{"text": "Water is wet."}], {"text": "Water is wet."}),
-    "text2text": ([{"input": "wet?", "output": " yes"}], {"prompt": "wet?", "completion": " yes"}),
-    "conversation": (
-        [{"system": SYSTEM["content"], "messages": [USER, ASSISTANT], "tools": []}],
-        {"messages": [SYSTEM, USER, ASSISTANT]},
-    ),
-}
-
-
-def pool(file: Path) -> list[Row]:
-    return read_pool(Questions(files={"pool": str(file)}), "pool", file.parent, "train.pool")
-
-
-@pytest.mark.parametrize("kind", LMFLOW)
-def test_lmflow_files(tmp_path: Path, kind: str) -> None:
-    instances, expected = LMFLOW[kind]
-    file = tmp_path / "lmflow.json"
-    file.write_text(json.dumps({"type": kind, "instances": instances}))
-    assert pool(file) == [expected]
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "lines.json", "parquet"])
-@pytest.mark.parametrize("shape", GOOD)
-def test_files_of_rows(tmp_path: Path, shape: str, suffix: str) -> None:
-    file = tmp_path / f"pool.{suffix}"
-    rows = [GOOD[shape], GOOD[shape]]
-    if suffix == "parquet":
-        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), file)
-    elif suffix == "json":
-        file.write_text(json.dumps(rows, indent=1))
-    else:
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert pool(file) == [training_row(GOOD[shape], "f: row 1")] * 2
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("p.jsonl", '{"text": "a"}\n\n{"txet": "b"}\n', r"p\.jsonl: row 2: unknown columns: txet"),
-        ("p.jsonl", "[1]\n", r"p\.jsonl:1: expected a JSON object"),
-        ("p.json", '{"text": "a"', r"p\.json: not JSON"),
-        ("p.json", "[1, 2]", r"p\.json: expected a list of rows, or LMFlow's"),
-        ("p.json", '"text"', r"p\.json: expected a list of rows, or LMFlow's"),
-        ("p.json", '{"type": "image", "instances": []}', "type: 'image': allowed: text_only, te"),
-        ("p.json", '{"type": "text_only", "instances": {}}', "instances: expected a list of rows"),
-        (
-            "p.json",
-            '{"type": "text2text", "instances": [{"text": "a"}]}',
-            r"p\.json: row 1: text2text needs the column input, output; this row has text",
-        ),
-        ("p.parquet", "PAR1", r"p\.parquet: not Parquet"),
-        ("p.json", "\udcff", r"p\.json: not UTF-8 text"),
-    ],
-)
-def test_files_that_are_no_rows(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(BadInput, match=message):
-        pool(tmp_path / name)
+def test_example_prompt_is_lm_evals_cloze():
+    row = {"question": "Is it?", "choices": ["no", "yes"], "answer": 1, "cluster": "c"}
+    assert example_prompt(row) == ("Question: Is it?\nAnswer:", " yes")

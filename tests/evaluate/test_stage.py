@@ -18,7 +18,6 @@ from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, write_jsonl
 from owlore.evaluate import lm_tasks
 from owlore.evaluate import stage as evaluate
-from owlore.evaluate.question_rows import _cluster
 from owlore.evaluate.stage import draw
 
 
@@ -89,20 +88,6 @@ def test_output_has_the_documented_shape(tmp_path: Path, model: Path, data: Path
     assert rows["doc_hash"].nunique() == 13 + 24
     assert rows["cluster"].iloc[-1] == "category test-11"
     assert not list(tmp_path.glob("**/*.partial"))
-
-
-def test_questions_on_one_text_are_a_cluster() -> None:
-    boolq = [{"question": f"is it {word}", "passage": "The same text."} for word in "ab"]
-    docs = [*boolq, {"passage": "Another."}, {"context": "The same text.", "question": "Why?"}]
-    first, second, other, story = (
-        _cluster({"doc": doc, "doc_hash": f"hash {place}"}) for place, doc in enumerate(docs)
-    )
-    assert first == second == story != other
-    video = {"source_id": "activitynet~v_1", "query": "He"}
-    assert _cluster({"doc": video, "doc_hash": "a"}) == _cluster({"doc": video, "doc_hash": "b"})
-    assert _cluster({"doc": {"question": "q", "passage": " "}, "doc_hash": "own"}) == "own"
-    ours = {"cluster": "twins", "passage": "The same text."}
-    assert _cluster({"doc": ours, "doc_hash": "own"}) == "twins"
 
 
 @pytest.mark.parametrize("shots", [0, 2])

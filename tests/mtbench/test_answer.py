@@ -9,20 +9,16 @@ import fastchat.llm_judge.common as common
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from support.small_models import save_tiny, tiny_gpt2, tiny_llama, tiny_mistral, tiny_tokenizer
+from support.judged_study import ALL_CATEGORIES
+from support.small_models import save_tiny, tiny_llama, tiny_tokenizer
 
 from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, write_jsonl
 from owlore.mtbench import answer as mtbench
-from owlore.mtbench import decoding
 from owlore.mtbench import protocol as fastchat
 from owlore.records.mtbench import AnswerJob
 from owlore.sources.models import Weights
 from owlore.study.config import MTBench
-
-CATEGORIES = (
-    "writing roleplay reasoning math coding extraction stem humanities".split()  # noqa: SIM905
-)
 
 
 def spec(**values: Any) -> MTBench:
@@ -37,7 +33,7 @@ def question_file(folder: Path, per_category: int = 2) -> Path:
             "category": category,
             "turns": [f"Say {'very ' * number}much about {category}.", f"Now in {number} words."],
         }
-        for number, category in enumerate(CATEGORIES * per_category)
+        for number, category in enumerate(ALL_CATEGORIES * per_category)
     ]
     write_jsonl(folder / "question.jsonl", rows)
     return folder / "question.jsonl"
@@ -69,87 +65,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny(folder / "model")
     question_file(folder)
     return folder
-
-
-def test_names_that_are_rebound_exist_in_fastchat() -> None:
-    assert all(hasattr(common, name) for name in fastchat.REBOUND)
-    assert callable(common.chat_completion_openai)
-    assert callable(common.get_conversation_template)
-    assert set(CATEGORIES) <= common.temperature_config.keys()
-
-
-def test_temperatures_and_reference_categories_are_fastchats() -> None:
-    assert [fastchat.temperature(name) for name in CATEGORIES] == [0.7, 0.7, 0, 0, 0, 0, 0.1, 0.1]
-    assert [name for name in CATEGORIES if fastchat.needs_reference(name)] == [
-        "reasoning",
-        "math",
-        "coding",
-    ]
-    with pytest.raises(BadInput, match=r"cooking.*writing"):
-        fastchat.temperature("cooking")
-
-
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2, tiny_mistral])
-def test_greedy_decoding_equals_one_full_forward_a_token(make: Any) -> None:
-    """Oracle: no cache, no padding, no batch."""
-    model = make()
-    prompts = [[5, 9, 200, 31], [7], list(range(40, 75))]
-    found = decoding.generate(
-        model,
-        prompts,
-        temperatures=[0.0] * 3,
-        generators=[torch.Generator() for _ in prompts],
-        stops=set(),
-        max_new_tokens=20,
-    )
-    for prompt, made in zip(prompts, found, strict=True):
-        assert len(made) == 20
-        for place, token in enumerate(made):
-            with torch.no_grad():
-                logits = model(torch.tensor([prompt + made[:place]])).logits[0, -1]
-            assert logits.max() - logits[token] < 1e-4  # equal up to ties
-
-
-def test_rows_stop_alone_and_the_others_go_on() -> None:
-    model = tiny_llama()
-    prompts = [[5, 9, 200, 31], [7, 8], [90, 91, 92]]
-
-    def run(chosen: list[list[int]], stops: set[int]) -> list[list[int]]:
-        return decoding.generate(
-            model,
-            chosen,
-            temperatures=[0.8, 0.2, 2.0],
-            generators=[torch.Generator().manual_seed(row[0]) for row in chosen],
-            stops=stops,
-            max_new_tokens=16,
-        )
-
-    free = run(prompts, set())
-    stop = free[1][3]
-    stopped = run(prompts, {stop})
-    for alone, row in zip(free, stopped, strict=True):
-        assert row == (alone[: alone.index(stop)] if stop in alone else alone)
-    assert len({len(row) for row in stopped}) > 1
-
-
-def test_sampling_follows_the_softmax() -> None:
-    """2,000 rows draw their first token; frequencies of the likeliest ones match."""
-    model, rows = tiny_llama(), 2000
-    found = decoding.generate(
-        model,
-        [[5, 9, 31]] * rows,
-        temperatures=[0.7] * rows,
-        generators=[torch.Generator().manual_seed(row) for row in range(rows)],
-        stops=set(),
-        max_new_tokens=1,
-    )
-    with torch.no_grad():
-        logits = model(torch.tensor([[5, 9, 31]])).logits[0, -1]
-    expected = torch.softmax(logits / 0.7, -1)
-    counts = Counter(row[0] for row in found)
-    for token in expected.topk(5).indices.tolist():
-        p = float(expected[token])
-        assert abs(counts[token] / rows - p) < 5 * (p * (1 - p) / rows) ** 0.5
 
 
 def test_batch_size_changes_no_answer(folder: Path) -> None:
@@ -312,7 +227,7 @@ def test_subset_is_spread_over_the_categories(tmp_path: Path) -> None:
     path = question_file(tmp_path, per_category=10)
     everything = read_jsonl(path)
     chosen = {number: mtbench.read_questions(path, number, 0) for number in (5, 8, 20, 80)}
-    assert Counter(row["category"] for row in chosen[8]) == dict.fromkeys(CATEGORIES, 1)
+    assert Counter(row["category"] for row in chosen[8]) == dict.fromkeys(ALL_CATEGORIES, 1)
     assert set(Counter(row["category"] for row in chosen[20]).values()) == {2, 3}
     assert chosen[80] == everything
     for smaller, larger in ((5, 8), (8, 20)):

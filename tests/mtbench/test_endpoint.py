@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.judged_study import fastchat_average, judge, write_study
+from support.judged_study import fastchat_average, judge
 from support.studies import changed
 
 from owlore.cli.main import main
@@ -20,11 +20,6 @@ from owlore.study.judge import EndpointJudge
 
 KEY = "sk-this-must-never-be-written"
 Reply = tuple[int, str]  # HTTP status, the assistant's text
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return write_study(tmp_path)
 
 
 class Endpoint:

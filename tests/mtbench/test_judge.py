@@ -1,77 +1,16 @@
-"""MT-Bench judging: FastChat's rows, and a local judge's expected rating by brute force."""
+"""MT-Bench judging: FastChat's rows from a local judge."""
 
 import json
 from pathlib import Path
 
-import fastchat.llm_judge.common as common
 import pytest
-import torch
-from support.judged_study import CATEGORIES, LOCAL, fastchat_average, judge, write_study
-from support.small_models import save_tiny, tiny_llama, tiny_mistral, tiny_tokenizer
+from support.judged_study import CATEGORIES, LOCAL, fastchat_average, judge
+from support.small_models import save_tiny, tiny_llama
 
 from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, write_jsonl
-from owlore.mtbench import answer as mtbench
-from owlore.mtbench import protocol as fastchat
-from owlore.mtbench import rating_model
 from owlore.mtbench.graders import grader_of
 from owlore.study.judge import LocalJudge
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return write_study(tmp_path)
-
-
-# What FastChat reads
-
-
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        ("Rating: [[7]]", 7),
-        ("Rating: [[8.5]]", 8.5),
-        ("[5]", 5),
-        ("use [[5]], so [[3]]", 5),
-        ("[[10]]", 10),
-        ("[[11]]", -1),
-        ("[[0]]", -1),
-        ("[[07]]", -1),
-        ("[[" + "9" * 5000 + "]]", -1),
-        ("7/10", -1),
-        ("", -1),
-    ],
-)
-def test_ratings_are_read_by_fastchat_and_kept_in_range(
-    study: Path, text: str, score: float
-) -> None:
-    before = {name: getattr(common, name) for name in fastchat.REBOUND}
-    prompts = {row["name"]: row for row in read_jsonl(study / "judge_prompts.jsonl")}
-    questions = read_jsonl(study / "question.jsonl")[:1]
-    answers = {81: read_jsonl(study / "answers.jsonl")[0]}
-    match = fastchat.matches(questions, answers, {}, prompts, model_id="m", judge_model="j")[0]
-    row = fastchat.row(match, text)
-    assert row["score"] == score
-    assert row["judgment"] == text
-    assert {name: getattr(common, name) for name in fastchat.REBOUND} == before
-    assert fastchat.request(match) == {
-        "messages": [
-            {"role": "system", "content": "Judge by single-v1."},
-            {"role": "user", "content": "Rate. writing? / A {1}"},
-        ],
-        "temperature": 0,
-        "max_tokens": 2048,
-    }
-
-
-def test_a_missing_judge_prompt_is_named(study: Path) -> None:
-    path = study / "judge_prompts.jsonl"
-    write_jsonl(path, [row for row in read_jsonl(path) if row["name"] != "single-math-v1"])
-    with pytest.raises(BadInput, match="'single-math-v1'"):
-        judge(study)
-
-
-# The local judge
 
 
 def test_local_judgments_are_fastchats_rows(
@@ -125,57 +64,6 @@ def test_local_judge_is_deterministic_and_reads_the_answers(study: Path) -> None
         81,
         81,
     ]
-
-
-@pytest.mark.arithmetic
-@pytest.mark.parametrize(
-    "pieces", [[], ["10"], ["10]]", "7]]"], ["[[3", "]]"], [f"{k}]]" for k in range(5, 11)]]
-)
-@pytest.mark.parametrize("limit", [1536, 20])
-@pytest.mark.parametrize("architecture", ["llama", "mistral with a sliding window"])
-def test_expected_rating_equals_brute_force(
-    pieces: list[str], limit: int, architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Oracle: one plain forward over each whole text; what they share cancels out."""
-    monkeypatch.setattr(rating_model, "MAX_PROMPT_TOKENS", limit)
-    model, tokenizer = tiny_llama(initializer_range=0.1), tiny_tokenizer()
-    if architecture != "llama":
-        model = tiny_mistral()  # its window is shorter than the prompt
-    tokenizer.add_tokens(pieces)
-    messages = [{"role": "user", "content": "How good is that answer?"}]
-    found, cut = rating_model.rating_logprobs(model, tokenizer, messages)
-    assert (cut > 0) == (limit == 20)
-
-    totals = []
-    for rating in range(1, 11):
-        (ids,) = mtbench.encode(tokenizer, messages, (f"Rating: [[{rating}]]",))
-        text = torch.tensor([ids[cut:]])
-        with torch.no_grad():
-            steps = model(text).logits[0, :-1].double().log_softmax(-1)
-        totals.append(steps.gather(1, text[0, 1:, None]).sum())
-    expected = torch.stack(totals)
-    torch.testing.assert_close(found.softmax(0), expected.softmax(0), rtol=1e-4, atol=1e-7)
-    assert (found - found[0]).sub(expected - expected[0]).abs().max() < 1e-4
-
-
-def test_score_is_the_expectation_to_four_decimals(study: Path) -> None:
-    rows, _ = judge(study)
-    content = [
-        {"role": "system", "content": "Judge by single-v1."},
-        {"role": "user", "content": rows[0]["user_prompt"]},
-    ]
-    logprobs, _ = rating_model.rating_logprobs(tiny_llama(), tiny_tokenizer(), content)
-    expected = float((logprobs.softmax(0) * torch.arange(1, 11)).sum())
-    # Judged in a batch, here alone: sums may differ in their last digits.
-    assert rows[0]["score"] == pytest.approx(expected, abs=1.1e-4)
-    assert rows[0]["score"] == round(rows[0]["score"], 4)
-
-
-def test_long_prompts_are_cut_and_counted(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rating_model, "MAX_PROMPT_TOKENS", 40)
-    rows, scores = judge(study)
-    assert scores["truncated_prompts"] == 8
-    assert all(row["truncated_tokens"] > 0 for row in rows)
 
 
 def test_a_folder_may_judge_and_references_can_be_missing(study: Path) -> None:

@@ -4,39 +4,11 @@ import io
 
 import pytest
 import torch
+from support.optimizers import gradients, parameter, run
 
-from owlore.optim import adamw, projector
 from owlore.optim.lowrank import LowRankAdamW
-from owlore.optim.projector import leading_basis, project, projects_left
-from owlore.optim.rounding import round_stochastically
 
 pytestmark = pytest.mark.arithmetic
-
-
-def parameter(rows: int, columns: int, seed: int = 0) -> torch.nn.Parameter:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.nn.Parameter(torch.randn(rows, columns, generator=generator))
-
-
-def gradients(rows: int, columns: int, steps: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(99)
-    return [torch.randn(rows, columns, generator=generator) for _ in range(steps)]
-
-
-def run(weight, optimizer, grads):
-    for gradient in grads:
-        weight.grad = gradient.clone()
-        optimizer.step()
-    return weight.detach().clone()
-
-
-def test_without_rank_it_is_torchs_adamw():
-    ours, theirs = parameter(6, 4), parameter(6, 4)
-    grads = gradients(6, 4, 10)
-    settings = {"lr": 0.01, "weight_decay": 0.1}
-    run(ours, LowRankAdamW([{"params": [ours]}], **settings), grads)
-    run(theirs, torch.optim.AdamW([theirs], fused=True, **settings), grads)
-    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 9), (9, 5), (6, 6)])
@@ -76,30 +48,6 @@ def test_full_rank_projection_with_one_basis_keeps_the_gradient_space():
     change = weight.detach() - start
     assert torch.linalg.matrix_rank(change, rtol=1e-4) <= 2
     assert change.abs().max() > 0.1
-
-
-@pytest.mark.parametrize("refresh", ["svd", "randomized", "subspace"])
-def test_bases_are_orthonormal_and_capture_the_leading_energy(refresh):
-    generator = torch.Generator().manual_seed(3)
-    spectrum = torch.diag(0.8 ** torch.arange(40.0))
-    u = torch.linalg.qr(torch.randn(40, 40, generator=generator)).Q
-    v = torch.linalg.qr(torch.randn(60, 40, generator=generator)).Q
-    matrix = u @ spectrum @ v.T
-    basis = leading_basis(matrix, True, 8, refresh, None, generator)
-    assert torch.allclose(basis.T @ basis, torch.eye(8), atol=1e-5)
-    best = spectrum.diag()[:8].square().sum()
-    assert (basis.T @ matrix).square().sum() / best > 0.99
-
-
-def test_a_warm_start_follows_a_turning_subspace():
-    generator = torch.Generator().manual_seed(5)
-    matrix = torch.randn(30, 50, generator=generator) @ torch.diag(0.7 ** torch.arange(50.0))
-    old = leading_basis(matrix, True, 6, "subspace", None, generator)
-    turned = matrix + 0.05 * torch.randn(30, 50, generator=generator)
-    warm = leading_basis(turned, True, 6, "subspace", old, generator)
-    exact = torch.linalg.svd(turned).U[:, :6]
-    captured = (warm.T @ turned).square().sum() / (exact.T @ turned).square().sum()
-    assert captured > 0.99
 
 
 def test_micro_batches_add_up_to_one_batch():
@@ -186,13 +134,6 @@ def test_a_gradient_that_is_not_finite_is_named_when_clipping(rank):
             optimizer.step()
 
 
-def test_sides():
-    assert projects_left(torch.Size([3, 5]), "std") and not projects_left(torch.Size([5, 5]), "std")
-    assert projects_left(torch.Size([5, 3]), "left") and not projects_left(
-        torch.Size([3, 5]), "right"
-    )
-
-
 @pytest.mark.parametrize("refresh", ["svd", "randomized", "subspace"])
 def test_a_zero_gradient_changes_nothing(refresh):
     weight = parameter(4, 6)
@@ -236,38 +177,6 @@ def test_state_policies():
     assert optimizer.state_bytes() == 0
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-@pytest.mark.parametrize("rounding", ["stochastic", "master"])
-def test_small_updates_of_bfloat16_weights_are_not_lost(rounding, rank):
-    """Each step is a twentieth of the gap between two bfloat16 numbers from 1 to 2."""
-    starts = (1.1 + 0.8 * torch.rand(64, 64)).bfloat16().float()
-    wide = torch.nn.Parameter(starts.clone())
-    narrow, nearest = (torch.nn.Parameter(starts.bfloat16()) for _ in range(2))
-    for weight, how in ((wide, "nearest"), (narrow, rounding), (nearest, "nearest")):
-        group = {"params": [weight], "rank": rank, "refresh": "svd", "update_proj_gap": 1000}
-        optimizer = LowRankAdamW([group], lr=0.0004 if rank is None else 0.003, rounding=how)
-        for _ in range(50):
-            weight.grad = torch.ones(64, 64).to(weight.dtype)
-            optimizer.step()
-    moved = (wide - starts).mean().item()
-    assert moved < -0.01
-    if rounding == "master":
-        assert (narrow.float() - wide).abs().max().item() <= 2**-8 + 1e-6, "half the gap"
-    else:
-        assert (narrow.float() - starts).mean().item() == pytest.approx(moved, rel=0.05)
-    assert torch.equal(nearest, starts.bfloat16()) or rank is not None
-
-
-def test_stochastic_rounding_is_right_on_average_and_keeps_what_is_exact():
-    generator = torch.Generator().manual_seed(0)
-    wide = torch.full((100_000,), 1.0 + 0.3 * 2**-7)
-    rounded = round_stochastically(wide, generator).float()
-    assert set(rounded.unique().tolist()) == {1.0, 1.0 + 2**-7}
-    assert rounded.mean().item() == pytest.approx(wide[0].item(), abs=1e-4)
-    exact = torch.randn(1000).bfloat16()
-    assert torch.equal(round_stochastically(exact.float(), generator), exact)
-
-
 @pytest.mark.parametrize(
     ("dtype", "rounding", "of_state"),
     [
@@ -306,95 +215,3 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(dtype, rounding, of_state):
     assert torch.equal(again_plain, plain) and torch.equal(again_low, low)
     for key in ("basis", "exp_avg", "exp_avg_sq"):
         assert again.state[again_low][key].dtype == of_state
-
-
-def test_a_bfloat16_gradient_is_projected_as_its_wide_copy_would_be(monkeypatch):
-    """Block by block, so that no wide copy of it is made."""
-    monkeypatch.setattr(projector, "BLOCK", 3)
-    gradient = gradients(11, 8, 1)[0].bfloat16()
-    for matrix, left in ((gradient, False), (gradient.T, True), (gradient, True)):
-        wide = matrix.float()
-        for refresh in ("svd", "randomized"):
-            basis, expected = (
-                leading_basis(m, left, 3, refresh, None, torch.Generator().manual_seed(1))
-                for m in (matrix, wide)
-            )
-            assert basis.dtype == torch.float32
-            torch.testing.assert_close(basis, expected, rtol=1e-4, atol=1e-5)
-            found = project(matrix, basis, left)
-            torch.testing.assert_close(found, project(wide, basis, left), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("rounding", ["master", "stochastic"])
-def test_a_wide_step_in_chunks_is_the_step_of_the_whole(rounding, monkeypatch):
-    def trained(chunk: int) -> torch.Tensor:
-        monkeypatch.setattr(adamw, "CHUNK", chunk)
-        weight = torch.nn.Parameter(parameter(16, 16).detach().bfloat16())
-        optimizer = LowRankAdamW([{"params": [weight]}], lr=0.01, rounding=rounding)
-        for gradient in gradients(16, 16, 3):
-            weight.grad = gradient.bfloat16()
-            optimizer.step()
-        assert optimizer.state[weight]["step"] == 3
-        return weight.detach().clone()
-
-    assert torch.equal(trained(32), trained(1 << 22))
-
-
-def test_lean_is_torchaos_adam_in_8_bits():
-    """The same codes and weights, rounding apart: the weight moves far more than a rounding gap."""
-    optim = pytest.importorskip("torchao.optim", reason="bfloat16-lean needs torchao")
-    ours, theirs = (torch.nn.Parameter(parameter(64, 64).detach().bfloat16()) for _ in range(2))
-    lean = LowRankAdamW([{"params": [ours]}], lr=0.05, rounding="lean")
-    peer = optim.AdamW8bit([theirs], lr=0.05, weight_decay=0.0)
-    with torch.compiler.set_stance("force_eager"):
-        for gradient in gradients(64, 64, 6):
-            ours.grad, theirs.grad = gradient.bfloat16(), gradient.bfloat16()
-            lean.step()
-            peer.step()
-    state, expected = lean.state[ours], peer.state[theirs]
-    for key in ("exp_avg", "exp_avg_sq"):
-        assert state[key].dtype == torch.uint8
-        same = (state[key].int() - expected[key].codes.int()).abs() <= 1
-        assert same.float().mean() > 0.999
-        torch.testing.assert_close(state[f"{key}_scale"], expected[key].scale, rtol=1e-3, atol=0)
-    assert (ours.float() - theirs.float()).abs().mean() < 0.01
-
-
-def test_lean_keeps_small_moments_wide_and_needs_a_byte_an_entry():
-    pytest.importorskip("torchao", reason="bfloat16-lean needs torchao")
-    large, small = (
-        torch.nn.Parameter(torch.zeros(n, dtype=torch.bfloat16)) for n in (64 * 256, 256)
-    )
-    optimizer = LowRankAdamW([{"params": [large, small]}], lr=0.01, rounding="lean")
-    large.grad, small.grad = torch.ones_like(large), torch.ones_like(small)
-    optimizer.step()
-    assert optimizer.state_bytes([large]) == 2 * (64 * 256 + 64 * 4) + 4
-    assert optimizer.state_bytes([small]) == 2 * 256 * 4 + 4
-
-
-def test_lean_learns_with_a_projection_and_goes_on_after_a_restart():
-    pytest.importorskip("torchao", reason="bfloat16-lean needs torchao")
-    target = parameter(128, 128, 1).detach()
-
-    def fresh():
-        weight = torch.nn.Parameter(torch.zeros(128, 128, dtype=torch.bfloat16))
-        group = {"params": [weight], "rank": 64, "update_proj_gap": 4, "moments": "rotate"}
-        return weight, LowRankAdamW([group], lr=0.05, rounding="lean")
-
-    def train(weight, optimizer, steps):
-        for _ in range(steps):
-            weight.grad = (weight.detach().float() - target).bfloat16()
-            optimizer.step()
-
-    weight, optimizer = fresh()
-    train(weight, optimizer, 12)
-    assert optimizer.state[weight]["exp_avg"].dtype == torch.uint8
-    assert (weight.float() - target).square().mean() < 0.7 * target.square().mean()
-    again, restored = fresh()
-    train(again, restored, 6)
-    state = restored.state_dict()
-    copy, other = fresh()
-    copy.data.copy_(again)
-    other.load_state_dict(state)
-    train(copy, other, 6)
-    assert torch.equal(copy, weight)

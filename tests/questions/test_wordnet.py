@@ -1,22 +1,21 @@
-"""WordNet: reading its files, and what holds for every generated question."""
+"""WordNet: what holds for every generated question."""
 
 from collections import Counter
 
 import pytest
-from support.archives import FOLDER, TinyWordNet, made_up, tiny_wordnet, write_sdist, write_wordnet
+from support.archives import (
+    TinyWordNet,
+    lexicon_of,
+    made_up,
+    tiny_wordnet,
+)
 
-from owlore.core.errors import BadInput
-from owlore.questions.lexicon import read_lexicon
-from owlore.questions.splits import SPLITS, shuffled, split_of
-from owlore.questions.vocabulary import antonym_groups, opposites, usable_words
+from owlore.questions.splits import SPLITS, split_of
+from owlore.questions.vocabulary import opposites, usable_words
 from owlore.questions.wordnet import CATEGORIES, generate
 from owlore.study.config import WordNet
 
 RULES = WordNet(categories=10, words_per_category=40)
-
-
-def lexicon_of(folder, wordnet):
-    return read_lexicon(write_wordnet(folder, wordnet), FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -38,60 +37,6 @@ def asked(row):
     words = set(row["cluster"].split("/"))
     right = row["choices"][row["answer"]]
     return words if right in {name for name, _ in CATEGORIES.values()} else words | {right}
-
-
-# --- the files
-
-
-def test_relations_resolve_although_line_ends_moved_every_line(tmp_path):
-    wordnet = TinyWordNet()
-    animal = wordnet.add(
-        "n", "noun.Tops", ["animal", "beast"], 'a thing; it lives; "an animal ate"'
-    )
-    dog = wordnet.add("n", "noun.animal", "dog", "a pet (of man); barks", tags=7)
-    wordnet.link(dog, "@", animal)
-    big = wordnet.add("a", "adj.all", "big(a)", "large")
-    wordnet.oppose(big, wordnet.add("a", "adj.all", "small", "little"))
-    lexicon = lexicon_of(tmp_path, wordnet)
-    (sense,) = lexicon.senses["dog"]
-    synset = lexicon.synsets[sense.synset]
-    assert (synset.lexname, synset.words, sense.tags) == ("noun.animal", ("dog",), 7)
-    assert synset.definition == "a pet (of man)"
-    parent = lexicon.synsets[synset.pointers[0].target]
-    assert (parent.words, parent.definition) == (("animal", "beast"), "a thing")
-    assert parent.examples == ["an animal ate"]
-    assert (
-        lexicon.kinds(sense.synset) == lexicon.around(sense.synset, 1) == {"dog", "animal", "beast"}
-    )
-    assert {(word, other) for _, word, _, other in opposites(lexicon)} == {
-        ("big", "small"),
-        ("small", "big"),
-    }
-    assert lexicon.license == "WordNet Release\n\nkeep this notice\n"
-
-
-def test_senses_of_all_parts_of_speech_keep_their_order_and_counts(tmp_path):
-    wordnet = TinyWordNet()
-    wordnet.add("n", "noun.act", "run", "a race", tags=5)
-    wordnet.add("n", "noun.act", "run", "a score", tags=2)
-    wordnet.add("v", "verb.change", "run", "go fast", tags=9)
-    senses = lexicon_of(tmp_path, wordnet).senses["run"]
-    assert [(sense.synset[0], sense.tags) for sense in senses] == [("n", 5), ("n", 2), ("v", 9)]
-
-
-def test_a_malformed_line_is_named(tmp_path):
-    files = tiny_wordnet(2, 2).files()
-    lines = files["data.adj"].split("\r\n")
-    lines[2] = lines[2].replace(" a 01 ", " a zz ")
-    files["data.adj"] = "\r\n".join(lines)
-    archive = write_sdist(tmp_path, {f"{FOLDER}/{name}": text for name, text in files.items()})
-    with pytest.raises(BadInput, match=r"data\.adj:3: not in WordNet's format"):
-        read_lexicon(archive, FOLDER)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(BadInput, match=r"has no member nowhere/data\.noun"):
-        read_lexicon(write_wordnet(tmp_path, tiny_wordnet(2, 2)), "nowhere")
 
 
 # --- every question
@@ -297,25 +242,3 @@ def test_antonyms_have_one_opposite_and_are_in_one_pair(tmp_path):
             pair = {headword, row["choices"][row["answer"]]}
             assert pair == set(row["cluster"].split("/"))
             assert headword not in row["choices"]
-
-
-# --- splits
-
-
-def test_split_of_gives_eighths_and_shuffled_depends_on_its_salt():
-    counts = Counter(split_of(str(i)) for i in range(8000))
-    assert abs(counts["test"] - 2000) < 150
-    assert abs(counts["validation"] - 1000) < 120
-    assert split_of("w") == split_of("w")
-    items = list(range(50))
-    assert sorted(shuffled(items, "a")) == items
-    assert shuffled(items, "a") == shuffled(reversed(items), "a") != shuffled(items, "b")
-
-
-def test_antonym_groups_join_chains(tmp_path):
-    wordnet = TinyWordNet()
-    depart, stay, move = (wordnet.add("v", "verb.change", w) for w in ("depart", "stay", "move"))
-    wordnet.oppose(depart, stay)
-    wordnet.oppose(stay, move)
-    groups = antonym_groups(lexicon_of(tmp_path, wordnet))
-    assert groups == {"depart": "depart", "stay": "depart", "move": "depart"}

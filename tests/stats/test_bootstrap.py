@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_up_models import answers
+from known_answers import answers
 from scipy import stats
 
 from owlore.stats.bootstrap import bootstrap, on_front

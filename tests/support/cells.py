@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support.small_models import save_tiny
 
+from owlore.records.finetune import FinetuneJob
 from owlore.study.method import Trained, parse_method
 from owlore.train import loop as training
+from owlore.train import stage
 
 COMMON = {
     "max_steps": 6,
@@ -80,3 +84,15 @@ def stopped_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         patch.setattr(training.CellTrainer, "compute_loss", stop)
         with pytest.raises(KeyboardInterrupt):
             yield
+
+
+def train(inputs: Path, output: Path, chosen: Trained, seed: int = 0) -> dict:
+    torch.set_num_threads(1)
+    scores = inputs / "outliers.json" if chosen.needs_outliers else None
+    job = FinetuneJob(method=chosen, seed=seed)
+    stage.run(job, stage.Inputs(inputs / "model", inputs / "train.jsonl", scores), output)
+    return json.loads((output / "finetune.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""What test_sharded.py runs under torchrun: `sharded_run.py cell ARGUMENTS…` or `… optimizer`.
+"""What test_sharding.py runs under torchrun: `sharded_run.py cell ARGUMENTS…` or `… optimizer`.
 
 `cell` is `owlore finetune ARGUMENTS…` that also writes, for each rank, what its parameters were and
 its own bytes of optimizer state. `optimizer` steps the sharded optimizer beside the plain one.

@@ -1,6 +1,6 @@
 """Tiny models and a tiny tokenizer, built in memory: real architectures, random weights, no files.
 
-Tests say `from toys import tiny_llama` (pytest puts tests/ on the path; there is no __init__.py).
+Tests say `from support.small_models import tiny_llama` (pytest puts tests/ on the path).
 """
 
 from pathlib import Path

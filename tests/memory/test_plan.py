@@ -9,13 +9,11 @@ import pytest
 import torch
 from support.small_models import tiny_llama
 from support.studies import STUDY, write
-from transformers import AutoModelForCausalLM
 
 from owlore.cli.main import main
 from owlore.core.files import read_json
 from owlore.memory import plan as memory_plan
 from owlore.memory import simulate as simulation
-from owlore.sources import shapes
 from owlore.study.method import parse_method
 
 FULL = {"trainable": "all", "learning_rate": 0.001}
@@ -115,13 +113,6 @@ def test_what_was_simulated_before_is_remembered_by_all_that_matters(shape, tmp_
         assert times(**changes) == 1
     monkeypatch.setattr(memory_plan, "SOURCES", (*memory_plan.SOURCES, "cli.py"))
     assert times() == 1, "another source, another key"
-
-
-@pytest.mark.parametrize("name", shapes.PUBLISHED)
-def test_published_shapes_have_as_many_parameters_as_published(name):
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(shapes.published(name))
-    assert sum(p.numel() for p in model.parameters()) == shapes.PUBLISHED[name].parameters
 
 
 def test_a_published_shape_is_simulated_in_time(tmp_path):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.cells import command, method, stopped_at_step, write_inputs
+from support.cells import command, method, stopped_at_step
 
 from owlore.core.errors import BadInput
 from owlore.records.finetune import FinetuneJob
@@ -44,11 +44,6 @@ CASES = {
     ),
     "lora": (2, "lora", {"max_steps": 20, "checkpoint_steps": 50, "r": 4, "lora_dropout": 0}),
 }
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def environment() -> dict[str, str]:
