@@ -11,8 +11,8 @@ from support.small_models import save_tiny
 from owlore.core.errors import BadInput
 from owlore.core.files import write_jsonl
 from owlore.evaluate import lm_tasks
+from owlore.evaluate.draw import draw
 from owlore.evaluate.shared_prefix import SharedPrefixLM
-from owlore.evaluate.stage import draw
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, write_jsonl
 from owlore.evaluate import lm_tasks
 from owlore.evaluate import stage as evaluate
-from owlore.evaluate.stage import draw
+from owlore.evaluate.draw import draw
 
 
 @pytest.fixture(scope="module")
