@@ -1,98 +1,103 @@
-"""What a result proves: the same Job, the same code, the same inputs, files that nobody altered."""
-
-import hashlib
+"""When a result on disk is as good as a new one, and what is said when it is not."""
 
 import pytest
 
+from owlore.core.files import sha256_file
 from owlore.records import proof
 from owlore.records.base import Acceptance, Job, Proof, Record
 
 
 class Bake(Job):
-    bread: str
-    minutes: int = 30
+    flour: int
+    water: int = 300
 
 
-class Bread(Record):
-    grams: int
+class Loaf(Record):
+    weight: float
 
 
-NOW = Proof(
-    job={"bread": "rye"},
-    job_sha256=Bake(bread="rye").sha256,
-    code={"train/stage.py": "aa", "optim/adamw.py": "bb"},
-    read={"weights": "1", "rows": "2"},
-)
+STAGE = "owlore.outliers.stage"
+NOW = proof.of(Bake(flour=500), STAGE, {"flour": "a", "water": "b"})
 
 
-def changed(**values):
-    return NOW.model_copy(update=values)
+@pytest.fixture
+def there(tmp_path):
+    (tmp_path / "crumbs.txt").write_text("crumbs")
+    made = {"crumbs.txt": sha256_file(tmp_path / "crumbs.txt")}
+    Loaf(weight=1.0, proof=NOW.model_copy(update={"made": made})).save(tmp_path / "loaf.json")
+    return tmp_path / "loaf.json"
 
 
-def test_what_is_asked_now_is_the_job_its_code_and_what_is_read():
-    made = proof.of(Bake(bread="rye"), "owlore.outliers.stage", {"b": "2", "a": "1"})
-    assert (made.job, made.job_sha256) == (NOW.job, NOW.job_sha256)
-    assert list(made.read) == ["a", "b"] and "outliers/spectra.py" in made.code
+def test_what_fits_is_kept_and_said(there, capsys):
+    assert proof.kept(Loaf, there, NOW, "bake") == Loaf.load(there)
+    assert capsys.readouterr().out == ("bake: is there, with the same inputs, settings and code\n")
 
 
 @pytest.mark.parametrize(
-    ("before", "said"),
+    ("change", "why"),
     [
-        (NOW, ""),
-        (None, "no proof: made by an older owlore"),
+        ({"job": {"flour": 400}, "job_sha256": "x"}, "settings changed: flour"),
+        ({"read": {"flour": "a", "water": "c"}}, "input changed: water"),
+        ({"read": {"flour": "a"}}, "input changed: water"),
+        ({"read": {"flour": "a", "water": "b", "salt": "c"}}, "input changed: salt"),
         (
-            changed(job={"bread": "wheat", "minutes": 5}, job_sha256="x"),
-            "settings changed: bread, ",
+            {"code": NOW.code | {"outliers/scores.py": "x"}},
+            "code changed: owlore/outliers/scores.py",
         ),
-        (changed(read={"weights": "9", "rows": "2"}), "input changed: weights"),
-        (changed(read={"weights": "1"}), "input changed: rows"),
-        (changed(read={**NOW.read, "more": "3"}), "input changed: more"),
-        (changed(code={**NOW.code, "optim/adamw.py": "cc"}), "code changed: owlore/optim/adamw.py"),
-        (changed(made={"bread.txt": "no hash"}), ""),
+        ({"code": NOW.code | {"optim/new.py": "x"}}, "code changed: owlore/optim/new.py"),
     ],
 )
-def test_what_does_not_fit_is_said(before, said):
-    assert proof.misfit(before, NOW).startswith(said)
-    assert bool(proof.misfit(before, NOW)) == bool(said)
+def test_what_does_not_fit_is_made_again_and_told_in_plain_words(change, why, there):
+    now = NOW.model_copy(update=change)
+    assert proof.misfit(NOW, now) == why
+    assert proof.kept(Loaf, there, now, "bake") is None
 
 
-def test_code_that_somebody_accepted_fits_until_it_changes_again():
-    old = changed(code={"train/stage.py": "old"})
-    word = Acceptance(code=NOW.code, because="a name", date="2026-01-01")
-    assert proof.misfit(old.model_copy(update={"accepted": word}), NOW) == ""
-    other = Acceptance(code={"train/stage.py": "zz"}, because="a name", date="2026-01-01")
-    assert proof.misfit(old.model_copy(update={"accepted": other}), NOW).startswith("code changed")
+def test_a_result_without_a_proof_fits_nothing():
+    assert proof.misfit(None, NOW) == "no proof: made by an older owlore"
 
 
-def test_a_file_that_was_made_with_it_must_be_what_it_was(tmp_path):
-    file = tmp_path / "bread.txt"
-    file.write_text("bread")
-    with_file = changed(made={"bread.txt": hashlib.sha256(b"bread").hexdigest()})
-    assert proof.altered(with_file, tmp_path) == ""
-    file.write_text("Bread")
-    assert proof.altered(with_file, tmp_path) == "bread.txt was altered"
-    file.unlink()
-    assert proof.altered(with_file, tmp_path) == "bread.txt is missing"
-    assert proof.altered(None, tmp_path) == ""
+def test_what_was_made_beside_it_must_be_there_and_the_same(there):
+    record = Loaf.load(there)
+    assert proof.altered(record.proof, there.parent) == ""
+    (there.parent / "crumbs.txt").write_text("other crumbs")
+    assert proof.altered(record.proof, there.parent) == "crumbs.txt was altered"
+    (there.parent / "crumbs.txt").unlink()
+    assert proof.altered(record.proof, there.parent) == "crumbs.txt is missing"
+    assert proof.kept(Loaf, there, NOW, "bake") is None
 
 
-def test_a_result_is_kept_if_it_proves_what_is_asked(tmp_path, capsys, monkeypatch):
-    file = tmp_path / "bread.json"
+def test_a_broken_file_is_made_again(there):
+    there.write_text('{"weight": ')
+    assert proof.kept(Loaf, there, NOW, "bake") is None
 
-    def kept():
-        return proof.kept(Bread, file, NOW, "bread")
 
-    monkeypatch.delenv(proof.AGAIN, raising=False)
-    assert kept() is None, "there is none"
-    record = Bread(grams=700, proof=NOW)
-    record.save(file)
-    assert kept() == record
-    assert capsys.readouterr().out.startswith("bread: is there")
+def test_whoever_forces_gets_it_computed(there, monkeypatch):
     monkeypatch.setenv(proof.AGAIN, "1")
-    assert kept() is None, "forced"
+    assert proof.kept(Loaf, there, NOW, "bake") is None
     monkeypatch.setenv(proof.AGAIN, "0")
-    for broken in (Bread(grams=700), Bread(grams=700, proof=changed(read={}))):
-        broken.save(file)
-        assert kept() is None
-    file.write_text('{"grams"')
-    assert kept() is None, "a torn file is made again"
+    assert proof.kept(Loaf, there, NOW, "bake") is not None
+
+
+def test_accepted_is_one_code_and_neither_settings_nor_inputs():
+    newer = NOW.model_copy(update={"code": {"outliers/stage.py": "new"}})
+    newest = NOW.model_copy(update={"code": {"outliers/stage.py": "newest"}})
+    word = Acceptance(code=newer.code, because="a comment", date="2026-01-01")
+    accepted = NOW.model_copy(update={"accepted": word})
+    assert proof.misfit(accepted, newer) == ""
+    assert proof.misfit(accepted, newest).startswith("code changed")
+    assert proof.misfit(accepted, newer.model_copy(update={"read": {}})).startswith("input changed")
+
+
+def test_many_changes_are_told_in_a_line():
+    files = {f"optim/{name}.py": name for name in "abcdefg"}
+    before = NOW.model_copy(update={"code": {}})
+    now = NOW.model_copy(update={"code": files})
+    assert proof.misfit(before, now).endswith("owlore/optim/d.py and 3 more")
+
+
+def test_proofs_survive_their_file(there):
+    assert (
+        Proof.model_validate(Loaf.load(there).proof.model_dump(mode="json"))
+        == Loaf.load(there).proof
+    )
