@@ -42,6 +42,11 @@ class Workspace:
         """The workspace has its own copy of the code, which a test may touch and edit."""
         return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder / "code")}
 
+    @staticmethod
+    def code() -> Path:
+        """The package that workspaces have a copy of."""
+        return REPOSITORY / "owlore"
+
     @property
     def root(self) -> Path:
         return self.folder / "results" / "tiny"
