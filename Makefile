@@ -2,7 +2,7 @@
 # make test        the tests
 # make test-plain-cpu  the tests of arithmetic, with the kernels of an older CPU
 # make ui          the MLflow UI on localhost
-# make lint        ruff, mypy, snakefmt, snakemake --lint
+# make lint        ruff, mypy, import contracts, snakefmt, snakemake --lint
 # make benchmarks  speed, memory and coverage of intervals (an hour, 2 cores)
 
 PYTHON ?= python3
@@ -49,6 +49,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
 

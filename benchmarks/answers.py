@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from measuring import MODEL, Table, seconds
 
-from owlore import models
-from owlore.decoding import generate
-from owlore.files import read_jsonl
-from owlore.mtbench import encode
+from owlore.core.files import read_jsonl
+from owlore.mtbench.decoding import generate
+from owlore.mtbench.encoding import encode
+from owlore.sources import models
 
 QUESTIONS = Path("results/embedded/questions/mtbench/question.jsonl")
 TIE = 1e-4

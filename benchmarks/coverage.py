@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from made_up_models import answers
+from known_answers import answers
 from measuring import Table
 from scipy import stats
 
-from owlore.bootstrap import bootstrap
-from owlore.stats import equivalence_p, paired_difference
-from owlore.strata import Layout
+from owlore.stats.bootstrap import bootstrap
+from owlore.stats.paired import equivalence_p, paired_difference
+from owlore.stats.strata import Layout
 
 REPEATS = 2000
 SEEDS, SPREADS, QUESTIONS = (1, 3, 5), (0.0, 0.01, 0.02, 0.04), (500, 5000)

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from training import METHODS, Ours, full_batch, method
 from transformers import PreTrainedModel
 
-from owlore import models
-from owlore.loss import answer_loss
-from owlore.lowrank import LowRankAdamW
+from owlore.optim.protocol import OwloreOptimizer
+from owlore.sources import models
+from owlore.train.loss import answer_loss
 
 
 class Rates(NamedTuple):
@@ -51,7 +51,7 @@ def rates(model: PreTrainedModel, tokens: int) -> Rates:
 
 
 def floor_seconds(
-    model: PreTrainedModel, optimizer: LowRankAdamW, batch: dict[str, torch.Tensor], found: Rates
+    model: PreTrainedModel, optimizer: OwloreOptimizer, batch: dict[str, torch.Tensor], found: Rates
 ) -> float:
     """Return the least time for a step: no step of this method can do with fewer operations."""
     with FlopCounterMode(display=False) as counter:

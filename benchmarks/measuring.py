@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from owlore.files import write_text
-from owlore.provenance import versions
+from owlore.core.files import write_text
+from owlore.core.provenance import versions
 
 RESULTS = Path(__file__).parent / "results"
 MODEL = Path("resources/models/smollm2-135m")  # made by `snakemake` on the way to anything

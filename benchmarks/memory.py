@@ -8,10 +8,11 @@ from pathlib import Path
 
 from measuring import Table
 
-from owlore import memory_plan, shapes
-from owlore.config import load_study
-from owlore.memory_plan import Asked
-from owlore.method import Method
+from owlore.memory import plan as memory_plan
+from owlore.memory.plan import Asked
+from owlore.sources import shapes
+from owlore.study.config import load_study
+from owlore.study.method import Trained
 
 STUDIES = Path(__file__).resolve().parents[1] / "workflow" / "studies"
 MODELS = ("llama2-7b", "llama3-8b", "mistral-7b")
@@ -34,7 +35,7 @@ class Sheet:
         )
 
     def add(
-        self, model: str, what: str, method: Method, size: int, against: str = "", target: str = ""
+        self, model: str, what: str, method: Trained, size: int, against: str = "", target: str = ""
     ) -> None:
         """Simulate a method and add its row; `target` is the largest GiB wanted."""
         asked = Asked(what, method, size, 512)
@@ -66,7 +67,7 @@ def main() -> None:
     owlore = load_study(STUDIES / "llama2-7b.yaml").method("owlore")
     small = {"gradient_accumulation_steps": 4, "per_device_train_batch_size": 4}
 
-    def variant(**changes: object) -> Method:
+    def variant(**changes: object) -> Trained:
         return owlore.model_copy(update={**small, **changes})
 
     model, what = "llama2-7b", "owlore, micro-batch 4 four times"

@@ -11,11 +11,11 @@ from measuring import MODEL, Table, seconds
 from published import two_pass_scores
 from transformers import PreTrainedModel
 
-from owlore import models
-from owlore.calibration import TOKENS, calibration_windows, input_square_sums
-from owlore.memory import allocated_peak
-from owlore.outliers import score_layer
-from owlore.score_layers import layer_weights_of
+from owlore.outliers.calibration import TOKENS, calibration_windows, input_square_sums
+from owlore.outliers.scores import score_layer
+from owlore.outliers.stage import layer_weights_of
+from owlore.sources import models
+from owlore.train.memory import allocated_peak
 
 THRESHOLD = 13.0
 

@@ -11,9 +11,10 @@ import torch
 from measuring import MODEL, Table
 from training import Ours, method
 
-from owlore import data, models
-from owlore.files import read_jsonl
-from owlore.loss import answer_loss
+from owlore.core.files import read_jsonl
+from owlore.data import examples as data
+from owlore.sources import models
+from owlore.train.loss import answer_loss
 
 PRECISIONS = ("float32", "bfloat16-master", "bfloat16-stochastic", "bfloat16")
 LEARNING_RATE = 1.6e-3  # owlore's in config.yaml

@@ -8,7 +8,7 @@ import time
 import torch
 from measuring import Table
 
-from owlore.projector import leading_basis, projects_left
+from owlore.optim.projector import leading_basis, projects_left
 
 RANK = 128
 SHAPES = {(4096, 4096): 4, (4096, 11008): 3}  # q, k, v, o; gate, up, down (transposed or not)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from owlore import models
+from owlore.sources import models
 
 
 @functools.cache

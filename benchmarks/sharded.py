@@ -14,7 +14,7 @@ from typing import Any
 from measuring import MODEL, Table
 from training import method
 
-from owlore.files import canonical_json, read_json
+from owlore.core.files import canonical_json, read_json
 
 TRAINED = ("full", "lora", "galore", "lisa", "owlore")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -17,13 +17,13 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from measuring import MODEL, Table
 
-from owlore import models
-from owlore.config import Benchmark
-from owlore.evaluate import drawn
-from owlore.lm_tasks import load_tasks
-from owlore.lm_tasks import members as members_of
-from owlore.memory import allocated_peak
-from owlore.shared_prefix import SharedPrefixLM
+from owlore.evaluate.lm_tasks import load_tasks
+from owlore.evaluate.lm_tasks import members as members_of
+from owlore.evaluate.shared_prefix import SharedPrefixLM
+from owlore.evaluate.stage import drawn
+from owlore.sources import models
+from owlore.study.config import Benchmark
+from owlore.train.memory import allocated_peak
 
 MMLU = sorted(members_of("mmlu", TaskManager()))
 BATCH_SIZES = (1, 4, 16)  # of HFLM

@@ -7,10 +7,12 @@ import torch
 from measuring import Table
 from transformers import AutoModelForCausalLM
 
-from owlore import models, shapes, simulation
-from owlore.memory import allocated_peak
-from owlore.method import Method
-from owlore.methods import trainable_model
+from owlore.memory import simulate as simulation
+from owlore.sources import models, shapes
+from owlore.study.method import Trained, parse_method
+from owlore.train.memory import allocated_peak
+from owlore.train.methods import trainable_model
+from owlore.train.precision import dtype_of
 
 MODEL = "smollm2-135m"
 LAYERS = {"trainable": "layers", "sampling": "uniform", "gamma": 5, "interval_steps": 5}
@@ -29,13 +31,15 @@ METHODS = {
 SIZES = [(1, 64, False, 1), (4, 128, False, 1), (2, 256, True, 2)]
 
 
-def real_peak(method: Method, micro_batch: int, seqlen: int) -> int:
+def real_peak(method: Trained, micro_batch: int, seqlen: int) -> int:
     """Return the peak bytes of real steps with random weights."""
 
     def prepare():  # type: ignore[no-untyped-def]
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(
-            shapes.published(MODEL), dtype=models.DTYPES[method.dtype], attn_implementation="sdpa"
+            shapes.published(MODEL),
+            dtype=models.DTYPES[dtype_of(method.precision)],
+            attn_implementation="sdpa",
         )
         model = trainable_model(model, method)
         optimizer = simulation.optimizer_in_mid_training(model, method)
@@ -50,7 +54,7 @@ def main() -> None:
     table = Table(
         "simulation",
         "SmolLM2-135M's shape in float32, random weights, rank 64, gamma 5; every step that "
-        "`owlore.simulation.train` takes, simulated and real.",
+        "`owlore.memory.simulate.train` takes, simulated and real.",
     )
     for micro_batch, seqlen, checkpointing, accumulation in SIZES:
         for name, block in METHODS.items():
@@ -58,7 +62,7 @@ def main() -> None:
                 "gradient_checkpointing": checkpointing,
                 "gradient_accumulation_steps": accumulation,
             }
-            method = Method(learning_rate=1e-3, **block, **changes)
+            method = parse_method({"learning_rate": 1e-3, **block, **changes})
             split = simulation.simulate(shapes.published(MODEL), method, micro_batch, seqlen)
             real = real_peak(method, micro_batch, seqlen) / 2**30
             off = split["peak_gib"] / real - 1

@@ -17,16 +17,17 @@ from measuring import MODEL, Table, seconds
 from published import PublishedSwitch, full_logits_loss, published_optimizer
 from transformers import TrainerControl, TrainerState
 
-from owlore import data, models
-from owlore.files import read_jsonl
-from owlore.loss import answer_loss
-from owlore.memory import allocated_peak
-from owlore.method import Method
-from owlore.methods import build_optimizer, trainable_model
-from owlore.parsing import parse
-from owlore.projector import leading_basis, project, projects_left
-from owlore.sampling import LayerSampler, layer_weights
-from owlore.switching import LayerSwitch
+from owlore.core.files import read_jsonl
+from owlore.data import examples as data
+from owlore.optim.projector import leading_basis, project, projects_left
+from owlore.sources import models
+from owlore.study.method import Layers, Trained, parse_method
+from owlore.train.loss import answer_loss
+from owlore.train.memory import allocated_peak
+from owlore.train.methods import build_optimizer, trainable_model
+from owlore.train.precision import dtype_of
+from owlore.train.sampling import LayerSampler, layer_weights
+from owlore.train.switching import LayerSwitch
 
 GAMMA, INTERVAL, RANK, GAP = 5, 10, 64, 5
 LAYERS: dict[str, Any] = {"trainable": "layers", "gamma": GAMMA, "interval_steps": INTERVAL}
@@ -41,24 +42,23 @@ METHODS: dict[str, dict[str, Any]] = {
 Batch = dict[str, torch.Tensor]
 
 
-def method(name: str, **changes: Any) -> Method:
+def method(name: str, **changes: Any) -> Trained:
     """Return a method as a study would hold it."""
-    return parse(Method, {"learning_rate": 1e-4, **METHODS[name], **changes}, name)
+    return parse_method({"learning_rate": 1e-4, **METHODS[name], **changes}, name)
 
 
 class Ours:
     """Our training step: the project's optimizer, loss and layer switch."""
 
-    def __init__(self, model_dir: Path, chosen: Method):
-        self.model = trainable_model(models.load(model_dir, chosen.dtype), chosen)
+    def __init__(self, model_dir: Path, chosen: Trained):
+        self.model = trainable_model(models.load(model_dir, dtype_of(chosen.precision)), chosen)
         self.optimizer = build_optimizer(self.model, chosen)
         self._done = TrainerState()
         self._switch = None
-        if chosen.trainable == "layers":
+        if isinstance(chosen, Layers):
             layers = models.decoder_layers(self.model)
             sampler = LayerSampler(layer_weights("uniform", len(layers)), GAMMA)
-            interval = chosen.interval_steps or 1
-            self._switch = LayerSwitch(layers, sampler, interval, chosen.state)
+            self._switch = LayerSwitch(layers, sampler, chosen.interval_steps, chosen.state)
             self._switch.attach(self.optimizer)
 
     def step(self, batch: Batch) -> None:
@@ -131,7 +131,7 @@ def compare_step(table: Table, model: Path, length: int) -> None:
         f"OwLore step, 4x{length} tokens all labelled, checkpointing",
         f"{spent['ours'] / 20:.2f} s", f"{spent['theirs'] / 20:.2f} s", f"{ratio:.2f}x", "<= 0.8x",
     )  # fmt: skip
-    share = ours.optimizer.projector_seconds / spent["ours"]
+    share = ours.optimizer.take_statistics().projector_seconds / spent["ours"]
     table.add("projector refresh, share of that time", f"{100 * share:.1f} %", "", "", "<= 2 %")
 
 

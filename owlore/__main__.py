@@ -2,6 +2,6 @@
 
 import sys
 
-from owlore.cli import main
+from owlore.cli.main import main
 
 sys.exit(main())

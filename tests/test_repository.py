@@ -11,34 +11,14 @@ import jsonschema
 import pytest
 from packaging.requirements import Requirement
 
-from owlore.cli import main
-from owlore.config import load_study
-from owlore.parsing import load_yaml
-from owlore.schema import text
+from owlore.cli.command_table import COMMANDS
+from owlore.cli.main import main
+from owlore.core.parsing import load_yaml
+from owlore.study.config import load_study
+from owlore.study.schema import text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "workflow/studies").glob("*.yaml"))]
-COMMANDS = {
-    "check",
-    "pin",
-    "assets",
-    "model",
-    "questions",
-    "data",
-    "outliers",
-    "finetune",
-    "evaluate",
-    "contamination",
-    "answer",
-    "judge",
-    "memory",
-    "tables",
-    "explain",
-    "report",
-    "track",
-    "schema",
-    "run",
-}
 LOCK = REPOSITORY / "envs" / "requirements.lock"
 
 
@@ -90,7 +70,7 @@ def test_the_conda_environment_is_generated_from_the_lock():
     assert committed == module.conda(LOCK.read_text()), "run: python envs/lock.py conda"
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

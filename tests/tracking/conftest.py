@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tracked import write_results
+from support.tracked import write_results
 
-from owlore import mlflow_store
+from owlore.tracking import store as mlflow_store
 
 
 @pytest.fixture(scope="session")

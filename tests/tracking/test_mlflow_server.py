@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import serving
-from tracked import STUDY, write_results
+from support.loopback import serving
+from support.tracked import STUDY, write_results
 
-from owlore import tracking
-from owlore.files import read_json
-from owlore.mlflow_store import MlflowClient, ViewType
+from owlore.core.files import read_json
+from owlore.tracking import stage as tracking
+from owlore.tracking.store import MlflowClient, ViewType
 
 
 @pytest.fixture(scope="module")

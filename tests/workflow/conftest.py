@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from studies import write
-from workspace import Workspace, save_inputs, workflow_study
+from support.studies import write
+from support.workspace import Workspace, save_inputs, workflow_study
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from workspace import Workspace
+from support.workspace import Workspace
 
 pytestmark = pytest.mark.workflow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workspace import REPOSITORY
+from support.workspace import REPOSITORY
 
 pytestmark = pytest.mark.workflow
 PROFILES = REPOSITORY / "workflow" / "profiles"
@@ -34,7 +34,7 @@ def resources(printed: str, rule: str) -> dict[str, str]:
 @pytest.mark.parametrize(("profile", "gpus"), [("slurm", "1"), ("slurm-cpu", "0")])
 def test_slurm_jobs_have_limits_and_gpus(profile, gpus, tmp_path):
     printed = plan(tmp_path, "--workflow-profile", str(PROFILES / profile), "--configfile", STUDY)
-    for rule in ("score_layers", "train", "evaluate", "answer", "judge"):
+    for rule in ("score_outliers", "train", "evaluate", "answer", "judge"):
         wanted = resources(printed, rule)
         assert wanted["gpu"] == gpus, rule
         assert int(wanted["mem_mb"]) >= 2500 and int(wanted["runtime"]) >= 240, rule

@@ -11,8 +11,8 @@ import time
 from collections import Counter
 
 import pytest
-import slurm_node
-from workspace import REPOSITORY, Workspace, without_times
+from support import slurm_node
+from support.workspace import REPOSITORY, Workspace, without_times
 
 pytestmark = [
     pytest.mark.workflow,
@@ -75,7 +75,7 @@ def test_cells_run_as_slurm_jobs_with_the_same_results_and_on_two_gpus(
     assert {state for state, *_ in jobs} == {"COMPLETED"}
     asked = Counter((re.sub("_wildcards.*", "", comment), gpu) for _, gpu, comment in jobs)
     once = [(f"rule_{name}", "N/A") for name in ("base_model", "questions", "training_data")]
-    once += [(f"rule_{name}", "gres:gpu:1") for name in ("score_layers", "train")]
+    once += [(f"rule_{name}", "gres:gpu:1") for name in ("score_outliers", "train")]
     twice = [(f"rule_{name}", "gres:gpu:1") for name in ("evaluate", "answer", "judge")]
     assert asked == Counter(once + twice * 2)
     wanted = without_tables(finished)
@@ -101,14 +101,14 @@ def test_what_slurm_kills_is_tried_with_more_and_training_goes_on(
     shutil.copytree(on_node.folder, undisturbed.folder, dirs_exist_ok=True)
     beside = owlore_run(undisturbed, CELL)
 
-    limits = ["score_layers:gpu=0", "score_layers:mem_mb=150 if attempt == 1 else 3000"]
+    limits = ["score_outliers:gpu=0", "score_outliers:mem_mb=150 if attempt == 1 else 3000"]
     limits += ["train:gpu=0", "train:runtime=1 if attempt == 1 else 30"]
     on_node.snakemake(CELL, *CPU, "--set-resources", *limits)
     jobs = submitted(on_node.printed)
     seen = squeue("JobID,State,TimeLimit,MinMemory,tres-per-job:30,Comment:90")
     scored, trained = (
         [one[1:5] for one in seen if one[0] in jobs and one[5].startswith(f"rule_{rule}")]
-        for rule in ("score_layers", "train_")
+        for rule in ("score_outliers", "train_")
     )
     assert [one[2] for one in scored] == ["150M", "3000M"] and scored[1][0] == "COMPLETED"
     assert scored[0][0] in {"CANCELLED", "FAILED", "OUT_OF_MEMORY"}

@@ -14,7 +14,7 @@ import time
 
 import pytest
 import yaml
-from workspace import REPOSITORY, Workspace
+from support.workspace import REPOSITORY, Workspace
 
 pytestmark = pytest.mark.workflow
 CELLS = ["base/seed0", "full/seed0", "owlore/seed0"]
@@ -29,7 +29,14 @@ def cell_jobs(cell: str, *, trained: bool = True) -> set[str]:
 
 
 def test_the_first_run_does_every_stage_once(finished: Workspace):
-    once = ["archive", "base_model", "questions", "training_data", "check_overlap", "score_layers"]
+    once = [
+        "archive",
+        "base_model",
+        "questions",
+        "training_data",
+        "check_overlap",
+        "score_outliers",
+    ]
     once.append("tracking_init")
     expected = {*once, *LAST, *cell_jobs("base/seed0", trained=False)}
     expected |= cell_jobs("full/seed0") | cell_jobs("owlore/seed0")
@@ -84,7 +91,7 @@ def test_reordered_keys_train_nothing(copied: Workspace):
 
     (copied.folder / "study.yaml").write_text(yaml.safe_dump(turned(study), sort_keys=False))
     ran = set(copied.snakemake())
-    assert not ran & {"base_model", "questions", "training_data", "score_layers"}
+    assert not ran & {"base_model", "questions", "training_data", "score_outliers"}
     assert not any(":" in job for job in ran), ran
 
 
@@ -139,7 +146,7 @@ def test_an_edited_training_module_trains_again(copied: Workspace):
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("outliers", {"score_layers", "outliers"}),
+        ("outliers", {"score_outliers", "outliers"}),
         ("mtbench", {"answer", "judge", "mtbench"}),
         ("results/tiny/mini/toy/full/seed0/commonsense.json", {"evaluate"}),
     ],
@@ -228,7 +235,12 @@ def test_what_does_not_fit_the_model_stops_before_training(fresh: Workspace):
     fresh.study("methods.owlore.gamma", 9)
     ran = fresh.snakemake(expect=1)
     assert "methods.owlore.gamma: 9: the model has 4 decoder layers" in fresh.printed
-    assert not {job.split(":")[0] for job in ran} & {"train", "score_layers", "evaluate", "answer"}
+    assert not {job.split(":")[0] for job in ran} & {
+        "train",
+        "score_outliers",
+        "evaluate",
+        "answer",
+    }
 
 
 @pytest.mark.parametrize("tool", [["snakemake", "--lint"], ["snakefmt", "--check", "workflow"]])

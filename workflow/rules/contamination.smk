@@ -3,17 +3,12 @@
 
 rule check_overlap:
     input:
-        data=drawn_files,
-        questions=f"{ROOT}/questions/questions.json",
-        source=sources(
-            "contamination.py",
-            "evaluate.py",
-            "lm_tasks.py",
-            "mtbench.py",
-            "question_texts.py",
-        ),
+        data=lambda wildcards: [
+            f"{ROOT}/data/{wildcards.track}/seed{seed}.sha256" for seed in STUDY.seeds
+        ],
+        questions=rules.questions.output.receipt,
     output:
-        f"{ROOT}/contamination/{{track}}.json",
+        update(f"{ROOT}/contamination/{{track}}.json"),
     log:
         f"{ROOT}/logs/contamination/{{track}}.log",
     benchmark:
@@ -25,9 +20,11 @@ rule check_overlap:
         mem_mb=2500,
     params:
         study=STUDY_FILE,
-        asked=asked_json,
-        data=data_folder,
+        job=lambda wildcards: ContaminationJob.of(STUDY, wildcards.track).text(),
+        code=CODE["check_overlap"],
+        data=f"{ROOT}/data",
         questions=subpath(input.questions, parent=True),
     shell:
         "python -m owlore contamination --study {params.study} --track {wildcards.track} "
-        "--data {params.data} --questions {params.questions} --output {output} 2> {log}"
+        "--job {params.job:q} --data {params.data} --questions {params.questions} "
+        "--output {output} 2> {log}"

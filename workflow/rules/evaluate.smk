@@ -1,20 +1,25 @@
-# lm-eval benchmarks. A result depends on the small finetune.json, which holds the weights' hash.
+# lm-eval benchmarks. A result depends on the cell's receipt: the hash of its weights, no times.
+
+
+def data_dir_flag(wildcards):
+    """Local copies of the questions; without any, tasks other than the embedded read the hub."""
+    settings = track_of(wildcards).lm_eval_benchmarks[wildcards.benchmark]
+    if settings.data_dir is not None:
+        return ["--data-dir", settings.data_dir]
+    return (
+        []
+        if EMBEDDED.isdisjoint(settings.tasks)
+        else ["--data-dir", f"{ROOT}/questions"]
+    )
 
 
 rule evaluate:
     input:
-        cell=f"{ROOT}/{{cell}}/finetune.json",
-        questions=f"{ROOT}/questions/questions.json",
-        source=sources(
-            "evaluate.py",
-            "lm_tasks.py",
-            "prefix_layout.py",
-            "question_rows.py",
-            "shared_prefix.py",
-        ),
+        cell=f"{ROOT}/{{cell}}/weights.sha256",
+        questions=rules.questions.output.receipt,
     output:
-        result=f"{ROOT}/{{cell}}/{{benchmark}}.json",
-        samples=f"{ROOT}/{{cell}}/samples/{{benchmark}}.parquet",
+        result=update(f"{ROOT}/{{cell}}/{{benchmark}}.json"),
+        samples=update(f"{ROOT}/{{cell}}/samples/{{benchmark}}.parquet"),
     log:
         f"{ROOT}/logs/{{cell}}/{{benchmark}}.log",
     benchmark:
@@ -26,12 +31,15 @@ rule evaluate:
         gpu=1,
         mem_mb=2500,
     params:
-        settings=benchmark_json,
+        job=lambda wildcards: EvaluationJob.of(
+            STUDY, CELLS[wildcards.cell], wildcards.benchmark
+        ).text(),
+        code=CODE["evaluate"],
         model=base_model,
+        cell=f"{ROOT}/{{cell}}/finetune.json",
         data_dir=data_dir_flag,
         samples=subpath(output.samples, parent=True),
     shell:
-        "python -m owlore.devices {resources.gpu} evaluate "
-        "--model {params.model} --cell-file {input.cell} "
-        "--benchmark {params.settings:q} {params.data_dir} --threads {threads} "
-        "--output {output.result} --samples {params.samples} 2> {log}"
+        "python -m owlore.cli.devices {resources.gpu} evaluate --job {params.job:q} "
+        "--model {params.model} --cell-file {params.cell} {params.data_dir:q} "
+        "--threads {threads} --output {output.result} --samples {params.samples} 2> {log}"

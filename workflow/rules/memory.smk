@@ -3,23 +3,13 @@
 
 rule simulate:
     input:
-        model="resources/models/{model}/model.json",
-        data=[
-            f"{ROOT}/data/{track}/seed{STUDY.seeds[0]}.jsonl" for track in STUDY.tracks
-        ],
-        source=sources(
-            "adamw.py",
-            "loss.py",
-            "lowrank.py",
-            "methods.py",
-            "moments.py",
-            "projector.py",
-            "rounding.py",
-            "simulation.py",
+        model="resources/models/{model}/weights.sha256",
+        data=expand(
+            f"{ROOT}/data/{{track}}/seed{STUDY.seeds[0]}.sha256", track=STUDY.tracks
         ),
     output:
-        result=f"{ROOT}/memory/{{model}}.json",
-        table=f"{ROOT}/memory/{{model}}.csv",
+        result=update(f"{ROOT}/memory/{{model}}.json"),
+        table=update(f"{ROOT}/memory/{{model}}.csv"),
     log:
         f"{ROOT}/logs/memory/{{model}}.log",
     benchmark:
@@ -30,10 +20,10 @@ rule simulate:
     resources:
         mem_mb=2000,
     params:
-        study=STUDY_FILE,
-        methods=methods_json,
+        job=lambda wildcards: MemoryJob.of(STUDY, wildcards.model).text(),
+        code=CODE["simulate"],
         folder=subpath(input.model, parent=True),
-        data=data_folder,
+        data=f"{ROOT}/data",
     shell:
-        "python -m owlore memory --study {params.study} --name {wildcards.model} "
-        "--model {params.folder} --data {params.data} --output {output.result} 2> {log}"
+        "python -m owlore memory --job {params.job:q} --model {params.folder} "
+        "--data {params.data} --output {output.result} 2> {log}"

@@ -1,13 +1,19 @@
 # MT-Bench through FastChat: two-turn answers, then a judge's grades.
 
 
+def judge_name(wildcards):
+    """Which of the track's judges; the headline's name is empty."""
+    return getattr(wildcards, "judge", "")
+
+
 rule answer:
     input:
-        cell=f"{ROOT}/{{cell}}/finetune.json",
-        questions=f"{ROOT}/questions/questions.json",
-        source=sources("mtbench.py", "decoding.py", "fastchat.py"),
+        cell=f"{ROOT}/{{cell}}/weights.sha256",
+        questions=rules.questions.output.receipt,
     output:
-        f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
+        answers=update(f"{ROOT}/{{cell}}/mtbench/answers.jsonl"),
+        result=update(f"{ROOT}/{{cell}}/mtbench/answers.json"),
+        receipt=update(f"{ROOT}/{{cell}}/mtbench/answers.sha256"),
     log:
         f"{ROOT}/logs/{{cell}}/answer.log",
     benchmark:
@@ -19,26 +25,25 @@ rule answer:
         gpu=1,
         mem_mb=2500,
     params:
-        settings=answer_json,
+        job=lambda wildcards: AnswerJob.of(STUDY, CELLS[wildcards.cell]).text(),
+        code=CODE["answer"],
         model=base_model,
+        cell=f"{ROOT}/{{cell}}/finetune.json",
         questions=f"{ROOT}/questions/mtbench/question.jsonl",
-        model_id=model_id,
     shell:
-        "python -m owlore.devices {resources.gpu} answer "
-        "--model {params.model} --cell-file {input.cell} "
-        "--questions {params.questions} --spec {params.settings:q} "
-        "--model-id {params.model_id} --threads {threads} --output {output} 2> {log}"
+        "python -m owlore.cli.devices {resources.gpu} answer --job {params.job:q} "
+        "--model {params.model} --cell-file {params.cell} --questions {params.questions} "
+        "--threads {threads} --output {output.answers} 2> {log}"
 
 
 rule judge:
     input:
-        cell=f"{ROOT}/{{cell}}/finetune.json",
-        answers=f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
-        questions=f"{ROOT}/questions/questions.json",
-        source=sources("judging.py", "rating_model.py", "ratings.py", "fastchat.py"),
+        cell=f"{ROOT}/{{cell}}/weights.sha256",
+        answers=f"{ROOT}/{{cell}}/mtbench/answers.sha256",
+        questions=rules.questions.output.receipt,
     output:
-        judgments=f"{ROOT}/{{cell}}/mtbench/judgments.jsonl",
-        scores=f"{ROOT}/{{cell}}/mtbench.json",
+        judgments=update(f"{ROOT}/{{cell}}/mtbench/judgments.jsonl"),
+        scores=update(f"{ROOT}/{{cell}}/mtbench.json"),
     log:
         f"{ROOT}/logs/{{cell}}/judge.log",
     benchmark:
@@ -50,27 +55,33 @@ rule judge:
         gpu=1,
         mem_mb=2500,
     params:
-        settings=judge_json,
-        further=further_flag,
-        study=STUDY_FILE,
+        job=lambda wildcards: JudgeJob.of(
+            STUDY, CELLS[wildcards.cell], judge_name(wildcards)
+        ).text(),
+        code=CODE["judge"],
+        study=STUDY_FILE,  # for the judge's pace and caps alone
+        name=lambda wildcards: (
+            ["--name", name] if (name := judge_name(wildcards)) else []
+        ),
         model=base_model,
-        questions=f"{ROOT}/questions/mtbench/question.jsonl",
-        prompts=f"{ROOT}/questions/mtbench/judge_prompts.jsonl",
-        references=reference_file,
+        cell=f"{ROOT}/{{cell}}/finetune.json",
+        answers=f"{ROOT}/{{cell}}/mtbench/answers.jsonl",
+        questions=f"{ROOT}/questions/mtbench",
     shell:
-        "python -m owlore.devices {resources.gpu} judge "
-        "--questions {params.questions} --prompts {params.prompts} "
-        "--references {params.references} --answers {input.answers} --spec {params.settings:q} "
-        "--base-model {params.model} --cell-file {input.cell} --threads {threads} "
-        "--study {params.study} {params.further} --output {output.judgments} "
+        "python -m owlore.cli.devices {resources.gpu} judge --job {params.job:q} "
+        "--questions {params.questions}/question.jsonl "
+        "--prompts {params.questions}/judge_prompts.jsonl "
+        "--references {params.questions}/reference_answer --answers {params.answers} "
+        "--base-model {params.model} --cell-file {params.cell} --threads {threads} "
+        "--study {params.study} {params.name:q} --output {output.judgments} "
         "--scores {output.scores} 2> {log}"
 
 
 # The same answers, judged by one of the study's further judges.
 use rule judge as judge_further with:
     output:
-        judgments=f"{ROOT}/{{cell}}/mtbench/{{judge}}/judgments.jsonl",
-        scores=f"{ROOT}/{{cell}}/mtbench/{{judge}}/mtbench.json",
+        judgments=update(f"{ROOT}/{{cell}}/mtbench/{{judge}}/judgments.jsonl"),
+        scores=update(f"{ROOT}/{{cell}}/mtbench/{{judge}}/mtbench.json"),
     log:
         f"{ROOT}/logs/{{cell}}/judge-{{judge}}.log",
     benchmark:

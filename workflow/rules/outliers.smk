@@ -1,13 +1,19 @@
 # How many outliers each decoder layer has: the scores that OwLore draws layers by.
 
 
-rule score_layers:
+def calibration_text(wildcards):
+    text = STUDY.calibration.text
+    return f"{ROOT}/questions/calibration.jsonl" if text == "embedded" else text
+
+
+rule score_outliers:
     input:
-        model="resources/models/{model}/model.json",
-        questions=f"{ROOT}/questions/questions.json",
-        source=sources("calibration.py", "outliers.py", "score_layers.py", "spectra.py"),
+        model="resources/models/{model}/weights.sha256",
+        text=[] if STUDY.calibration.text == "embedded" else STUDY.calibration.text,
+        questions=rules.questions.output.receipt,
     output:
-        f"{ROOT}/outliers/{{model}}.json",
+        result=update(f"{ROOT}/outliers/{{model}}.json"),
+        receipt=update(f"{ROOT}/outliers/{{model}}.sha256"),
     log:
         f"{ROOT}/logs/outliers/{{model}}.log",
     benchmark:
@@ -19,16 +25,11 @@ rule score_layers:
         gpu=1,
         mem_mb=2500,
     params:
+        job=lambda wildcards: OutliersJob.of(STUDY, wildcards.model).text(),
+        code=CODE["score_outliers"],
         model=subpath(input.model, parent=True),
         text=calibration_text,
-        samples=STUDY.calibration.samples,
-        seqlen=STUDY.calibration.seqlen,
-        seed=STUDY.calibration.seed,
-        threshold=STUDY.calibration.threshold,
-        thresholds=STUDY.calibration.thresholds,
     shell:
-        "python -m owlore.devices {resources.gpu} outliers "
-        "--model {params.model} --name {wildcards.model} "
-        "--text {params.text} --samples {params.samples} --seqlen {params.seqlen} "
-        "--seed {params.seed} --threshold {params.threshold} --thresholds {params.thresholds} "
-        "--threads {threads} --output {output} 2> {log}"
+        "python -m owlore.cli.devices {resources.gpu} outliers --job {params.job:q} "
+        "--model {params.model} --text {params.text:q} --threads {threads} "
+        "--output {output.result} 2> {log}"

@@ -14,28 +14,14 @@ rule finetune:
     localrule: True
 
 
-rule commonsense:
-    input:
-        scores(CELLS, "commonsense"),
-    localrule: True
+for benchmark in FAMILIES:
 
-
-rule mmlu:
-    input:
-        scores(CELLS, "mmlu"),
-    localrule: True
-
-
-rule gsm8k:
-    input:
-        scores(CELLS, "gsm8k"),
-    localrule: True
-
-
-rule mtbench:
-    input:
-        scores(CELLS, "mtbench"),
-    localrule: True
+    rule:
+        name:
+            benchmark
+        input:
+            scores(CELLS, benchmark),
+        localrule: True
 
 
 rule contamination:

@@ -1,0 +1,52 @@
+"""What `owlore run` makes again, and why: told before Snakemake starts.
+
+Results are judged by their own proofs (`owlore.compare.state`), whatever Snakemake remembers: those
+that do not fit are forced, those that fit are left alone.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import chdir
+from pathlib import Path
+
+from owlore.cli import live
+from owlore.compare import state
+from owlore.core.errors import BadInput
+from owlore.records.proof import AGAIN
+from owlore.study.config import Study, load_study
+
+FORCING = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}
+
+
+def prepare(arguments: Sequence[str], directory: Path) -> list[str]:
+    """Say why each stage runs, and return what Snakemake has to be told besides.
+
+    Where the arguments force something themselves, or name no study that can be read, nothing is
+    added: Snakemake will say what is wrong.
+
+    Args:
+        arguments: Snakemake's.
+        directory: that it will work in.
+    """
+    study = _study(list(arguments), directory)
+    if study is None or any(word.split("=")[0] in FORCING for word in arguments):
+        return []
+    with chdir(directory):
+        results = state.of(study, Path("results") / study.study, Path("resources"))
+        state.settle(results)
+    for text in [*state.told(results), *state.to_make(results)]:
+        print(text, flush=True)
+    os.environ.setdefault(AGAIN, "0")
+    again = [str(result.path) for result in state.unfit(results)]
+    return ["--forcerun", *again] if again else []
+
+
+def _study(arguments: list[str], directory: Path) -> Study | None:
+    given = live.settings(arguments)
+    if given is None or given.config or given.profile or len(given.configfile) > 1:
+        return None
+    file = Path(given.configfile[0]) if given.configfile else directory / "config.yaml"
+    try:
+        return load_study(file)
+    except BadInput:
+        return None

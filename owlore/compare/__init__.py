@@ -1,0 +1,1 @@
+"""Results read and checked, tables and figures made of them."""

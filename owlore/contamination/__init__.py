@@ -1,0 +1,1 @@
+"""Which benchmark questions are in the training rows."""

@@ -1,0 +1,1 @@
+"""Training examples: pools, formats, mixtures, tokens, batches."""

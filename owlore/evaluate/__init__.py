@@ -1,0 +1,1 @@
+"""Score a checkpoint on lm-eval's tasks, question by question."""

@@ -1,0 +1,1 @@
+"""Peak memory of a training step, simulated; what fits a card."""

@@ -1,0 +1,1 @@
+"""AdamW, its low-rank projection, and both in shards. Imports only torch."""

@@ -1,0 +1,1 @@
+"""Outlier scores of decoder layers."""

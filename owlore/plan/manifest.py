@@ -1,0 +1,36 @@
+"""Who, when, where and with what a study was started: study.json and manifest.json."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from owlore.core import provenance
+from owlore.core.files import canonical_json, read_json, sha256_file, sha256_text, write_json
+from owlore.study.config import Study
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Write study.json (the whole study, defaults filled in) and manifest.json into `folder`.
+
+    The workflow does it whenever it starts; a manifest that would only say a later time stays.
+    """
+    write_json(folder / "study.json", study.model_dump(mode="json"))
+    file = folder / "manifest.json"
+    earlier = read_json(file) if file.exists() else {}
+    found = manifest(study)
+    if {**found, "started": earlier.get("started")} != earlier:
+        write_json(file, found)
+
+
+def manifest(study: Study) -> dict[str, Any]:
+    """Return who, when, where and with what a study was started."""
+    return {
+        "study": study.study,
+        "started": provenance.now(),
+        "machine": provenance.machine(),
+        "versions": provenance.versions(),
+        "git": provenance.git_state(),
+        "lock_sha256": sha256_file(provenance.LOCK) if provenance.LOCK.exists() else None,
+        "study_sha256": sha256_text(canonical_json(study.model_dump(mode="json"))),
+        "python": sys.version.split()[0],
+    }

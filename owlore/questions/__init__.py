@@ -1,0 +1,1 @@
+"""The embedded questions, made of the study's archives."""

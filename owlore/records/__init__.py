@@ -1,0 +1,1 @@
+"""What every stage is asked (Jobs) and what it writes (Records). Classes only: nothing computes."""

@@ -1,0 +1,36 @@
+"""A whole study: the tables' and the report's Job, and `manifest.json`."""
+
+from typing import Any, Self
+
+from owlore.records.base import Git, Job, Part
+from owlore.study.config import Study
+
+
+class StudyJob(Job):
+    """The study as the tables show it, in the file's order: rows and columns follow it."""
+
+    study: Study
+
+    @classmethod
+    def of(cls, study: Study) -> Self:
+        """Return the Job of a study."""
+        return cls(study=study)
+
+    def text(self) -> str:
+        """Return JSON in the file's order, defaults left out."""
+        import json
+
+        return json.dumps(self.plain(), ensure_ascii=False, separators=(",", ":"))
+
+
+class Manifest(Part):
+    """Who, when, where and with what a study was started."""
+
+    study: str | None = None
+    started: str
+    machine: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    git: Git = Git()
+    lock_sha256: str | None = None
+    study_sha256: str
+    python: str | None = None

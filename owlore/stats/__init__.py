@@ -1,0 +1,1 @@
+"""Paired differences, strata, bootstrap. Imports only numpy and scipy."""

@@ -1,0 +1,1 @@
+"""What is run: the typed study, its methods and benchmarks. All it decides is in a Job."""

@@ -1,0 +1,1 @@
+"""Fine-tune one cell: loop, loss, layer draw and switch, measuring, several processes."""

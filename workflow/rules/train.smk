@@ -1,0 +1,82 @@
+# One job a cell. Weights and resumable checkpoints lie undeclared beside the declared files, so
+# that a killed job finds its checkpoints again.
+
+
+def training_inputs(wildcards):
+    cell = CELLS[wildcards.cell]
+    inputs = {
+        "model": f"resources/models/{cell.model}/weights.sha256",
+        "data": f"{ROOT}/data/{cell.track}/seed{cell.seed}.sha256",
+    }
+    if needs_outliers(cell):
+        inputs["outliers"] = f"{ROOT}/outliers/{cell.model}.sha256"
+    return inputs
+
+
+def training_files(wildcards):
+    """What the receipts of `training_inputs` are of, as flags."""
+    cell = CELLS[wildcards.cell]
+    flags = ["--data", f"{ROOT}/data/{cell.track}/seed{cell.seed}.jsonl"]
+    if needs_outliers(cell):
+        flags += ["--outliers", f"{ROOT}/outliers/{cell.model}.json"]
+    return flags
+
+
+def cell_job(wildcards):
+    return FinetuneJob.of(STUDY, CELLS[wildcards.cell]).text()
+
+
+rule base:
+    input:
+        model=lambda wildcards: f"{base_model(wildcards)}/weights.sha256",
+    output:
+        result=update(f"{ROOT}/{{cell}}/finetune.json"),
+        history=update(f"{ROOT}/{{cell}}/history.jsonl"),
+        weights=update(f"{ROOT}/{{cell}}/weights.sha256"),
+    log:
+        f"{ROOT}/logs/{{cell}}/finetune.log",
+    wildcard_constraints:
+        cell=any_of(path for path in CELLS if path not in TRAINED),
+    localrule: True
+    conda:
+        "../../envs/owlore.yaml"
+    params:
+        job=cell_job,
+        code=CODE["base"],
+        model=base_model,
+        folder=subpath(output.result, parent=True),
+    shell:
+        "python -m owlore finetune --job {params.job:q} --model {params.model} "
+        "--output {params.folder} 2> {log}"
+
+
+rule train:
+    input:
+        unpack(training_inputs),
+    output:
+        result=update(f"{ROOT}/{{cell}}/finetune.json"),
+        history=update(f"{ROOT}/{{cell}}/history.jsonl"),
+        weights=update(f"{ROOT}/{{cell}}/weights.sha256"),
+    log:
+        f"{ROOT}/logs/{{cell}}/finetune.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{cell}}/finetune.jsonl"
+    wildcard_constraints:
+        cell=any_of(TRAINED),
+    conda:
+        "../../envs/owlore.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=3500,
+    params:
+        job=cell_job,
+        code=CODE["train"],
+        files=training_files,
+        model=base_model,
+        study=STUDY_FILE,
+        folder=subpath(output.result, parent=True),
+    shell:
+        "python -m owlore.cli.devices {resources.gpu} finetune --job {params.job:q} "
+        "--study {params.study} --model {params.model} {params.files:q} "
+        "--threads {threads} --output {params.folder} 2> {log}"
