@@ -205,8 +205,8 @@ def test_the_peak_is_that_of_a_real_step(name, size):
 )
 def test_the_peak_is_that_of_a_real_step_with_every_switch(changes):
     # Checkpointing keeps the random generator's state (5 KB a layer), which no simulation makes:
-    # with bfloat16 the step is so large that this matters little.
-    size = (16, 256) if "precision" in changes else (4, 64)
+    # with bfloat16 the step is so large that this is half a percent.
+    size = (8, 128) if "precision" in changes else (4, 64)
     config, chosen = tiny().config, method("owlore", **changes)
     simulated = simulation.simulate(config, chosen, *size)["peak_gib"] * GIB
     real = real_peaks(config, chosen, *size)

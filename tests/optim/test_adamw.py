@@ -20,10 +20,14 @@ def test_without_rank_it_is_torchs_adamw():
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("rank", [None, 1])
 @pytest.mark.parametrize("rounding", ["stochastic", "master"])
 def test_small_updates_of_bfloat16_weights_are_not_lost(rounding, rank):
-    """Each step is a twentieth of the gap between two bfloat16 numbers from 1 to 2."""
+    """Each step is a twentieth of the gap between two bfloat16 numbers from 1 to 2.
+
+    Rank 1, which is the gradient's: in a further direction there is only rounding, which Adam makes
+    as large as a step, and its sign is the CPU's choice.
+    """
     starts = (1.1 + 0.8 * torch.rand(64, 64)).bfloat16().float()
     wide = torch.nn.Parameter(starts.clone())
     narrow, nearest = (torch.nn.Parameter(starts.bfloat16()) for _ in range(2))
