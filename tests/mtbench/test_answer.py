@@ -42,13 +42,13 @@ def question_file(folder: Path, per_category: int = 2) -> Path:
 def answered(
     folder: Path,
     name: str,
-    questions: Path,
+    file: Path,
     output: Path,
     adapter: Path | None = None,
     **values: Any,
 ) -> None:
     weights = Weights(folder / "model", adapter, f"weights of {adapter}")
-    mtbench.run(AnswerJob.of_settings(spec(**values), name), weights, questions, output)
+    mtbench.run(AnswerJob.of_settings(spec(**values), name), weights, file, output)
 
 
 def answers(folder: Path, name: str, **values: Any) -> list[list[str]]:
