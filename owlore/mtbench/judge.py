@@ -4,7 +4,7 @@ Who judges is one of the kinds of `owlore.study.judge`; how each of them does it
 
 Each judgment is on disk before the next is asked, in a journal beside the output. Of an endpoint
 the journal stays: no recorded judgment is asked again, whatever made the rule run anew. Remove
-`judgments.journal.jsonl` to have everything judged again.
+`judgments.journal.jsonl` and `mtbench.json` to have everything judged again.
 
 Run as: `owlore judge --questions question.jsonl --prompts judge_prompts.jsonl
 --references reference_answer --answers answers.jsonl --judge JUDGE.yaml --output judgments.jsonl`

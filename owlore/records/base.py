@@ -29,14 +29,18 @@ class Job(BaseModel):
         values = self.model_dump(mode="json", exclude_defaults=True)
         return values if self.version == 1 else {"job_version": self.version, **values}
 
+    def shown(self) -> dict[str, Any]:
+        """Return what a Record keeps of the Job: what names a place of this machine is left out."""
+        return self.plain()
+
     def text(self) -> str:
         """Return the Job as canonical JSON: what the workflow runs a rule again by."""
         return canonical_json(self.plain())
 
     @property
     def sha256(self) -> str:
-        """The Job's identity."""
-        return sha256_text(self.text())
+        """The Job's identity, of what a Record keeps."""
+        return sha256_text(canonical_json(self.shown()))
 
     @classmethod
     def of_text(cls, text: str, where: str = "--job") -> Self:

@@ -1,10 +1,11 @@
 """MT-Bench of one cell: `mtbench/answers.json` beside the answers, `mtbench.json` of each judge."""
 
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Cell, MTBench, Study
-from owlore.study.judge import TRANSPORT, Judge
+from owlore.study.judge import TRANSPORT, Judge, LocalJudge
 
 
 class AnswerJob(Job):
@@ -62,6 +63,13 @@ class JudgeJob(Job):
         """Return the Job of these settings and this judge, whose pace and caps do not count."""
         own = ("questions", "seed", "max_new_tokens", "reference_set")
         return cls(judge=without_pace(judge), **{name: getattr(asked, name) for name in own})
+
+    def shown(self) -> dict[str, Any]:
+        """A local judge is known by its weights, which are read, and by its folder's name."""
+        judge = self.judge
+        if isinstance(judge, LocalJudge):
+            judge = judge.model_copy(update={"model": Path(judge.model).name})
+        return self.model_copy(update={"judge": judge}).plain()
 
 
 def without_pace(judge: Judge) -> Judge:

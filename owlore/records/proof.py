@@ -35,7 +35,7 @@ def of(job: Job, module: str, read: Mapping[str, str]) -> Proof:
         read: input → hash of what is read of it.
     """
     ordered = dict(sorted(read.items()))
-    return Proof(job=job.plain(), job_sha256=job.sha256, code=code.of(module), read=ordered)
+    return Proof(job=job.shown(), job_sha256=job.sha256, code=code.of(module), read=ordered)
 
 
 def kept(kind: type[AnyRecord], path: Path, now: Proof, what: str) -> AnyRecord | None:

@@ -78,6 +78,7 @@ def run(
         TrainingStopped: the loss or a gradient is not finite, or another rank has died.
     """
     what = f"finetune {job.cell.path}" if job.cell is not None else "finetune"
+    models.read_config(inputs.model)  # that it is a model at all is said first
     scores = _outlier_ratios(job.method, inputs)
     if not inputs.data.is_file():
         raise BadInput(f"{inputs.data}: no such file")

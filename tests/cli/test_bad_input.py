@@ -240,7 +240,8 @@ def test_names_that_are_not_in_the_study(tmp_path, capsys):
 def test_flags_are_refused_by_the_real_command(tmp_path):
     """The installed program itself: exit code, one line, no traceback."""
     for arguments, message in [
-        (["finetune", "--model", "x"], "required: --method, --output"),
+        (["finetune", "--model", "x"], "required: --output"),
+        (["finetune", "--model", "x", "--output", "y"], "--method: needed here"),
         (["outliers", "--samples", "0"], "argument --samples: 0: must be at least 1"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["check", "missing.yaml"], "missing.yaml: no such file"),

@@ -227,4 +227,5 @@ def test_what_the_rules_call_is_known_to_write_what_they_say():
             assert rows[command].writes, command
             flags = re.findall(r"--([\w-]+) \{output", rest)
             assert set(flags) <= set(rows[command].outputs), command
-    assert called == {command.name for command in WRITERS if not command.snakemake}
+    by_hand = {"accept"}  # a person's word; no rule gives it
+    assert called | by_hand == {command.name for command in WRITERS if not command.snakemake}

@@ -111,8 +111,8 @@ def test_what_was_simulated_before_is_remembered_by_all_that_matters(shape, tmp_
     assert times(learning_rate=0.5, max_steps=9, sampling="uniform") == 0, "nothing to memory"
     for changes in ({"rank": 5}, {"gamma": 2}, {"precision": "bfloat16"}, {"refresh": "svd"}):
         assert times(**changes) == 1
-    monkeypatch.setattr(memory_plan, "SOURCES", (*memory_plan.SOURCES, "cli.py"))
-    assert times() == 1, "another source, another key"
+    monkeypatch.setattr(memory_plan.code, "of", lambda module: {"optim/adamw.py": "edited"})
+    assert times() == 1, "other code, another key"
 
 
 def test_a_published_shape_is_simulated_in_time(tmp_path):

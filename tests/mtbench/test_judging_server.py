@@ -135,8 +135,8 @@ def test_a_budget_of_tokens_is_never_exceeded(study: Path, port: int) -> None:
         _, scores = judge(study, by(proxy), questions=10)
         used = scores["requests"]["prompt_tokens"] + scores["requests"]["completion_tokens"]
         assert scores["requests"]["completion_tokens"] == 20 * 11  # what the tiny judge writes
-        (study / "out" / "judgments.journal.jsonl").unlink()
-        (study / "out" / "judgments.requests.jsonl").unlink()
+        for name in ("judgments.journal.jsonl", "judgments.requests.jsonl", "mtbench.json"):
+            (study / "out" / name).unlink()
         cap = used - 100
         with pytest.raises(BadInput, match=rf"judge\.max_tokens: {cap}: .*are kept"):
             judge(study, by(proxy, max_tokens=cap), questions=10)
