@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from owlore.core.errors import BadInput
-from owlore.core.files import read_json
 from owlore.evaluate import questions_read
 from owlore.records import proof
 from owlore.records.base import Job, Proof, Record
 from owlore.records.contamination import ContaminationJob
 from owlore.records.data import DataJob
 from owlore.records.evaluation import EvaluationJob
-from owlore.records.finetune import FinetuneJob
+from owlore.records.finetune import FinetuneJob, FinetuneRecord
 from owlore.records.memory import MemoryJob
 from owlore.records.mtbench import AnswerJob, JudgeJob
 from owlore.records.outliers import OutliersJob
@@ -47,6 +46,7 @@ class Result:
         what: whose it is: a cell, a model or a track.
         why: in plain words why it does not prove what is asked; "missing"; empty if it does.
         asked: what it has to prove.
+        accepted: where it fits by somebody's word alone, the reason that they gave.
     """
 
     rule: str
@@ -54,6 +54,7 @@ class Result:
     what: str
     why: str
     asked: Proof
+    accepted: str = ""
 
 
 def of(study: Study, root: Path, resources: Path) -> list[Result]:
@@ -72,7 +73,8 @@ def of(study: Study, root: Path, resources: Path) -> list[Result]:
         known = {name: value for name, value in read.items() if value is not None}
         now = proof.of(job, MODULES[rule], recorded | known)
         why = broken or proof.misfit(before, now) or proof.altered(before, path.parent)
-        results.append(Result(rule, path, what, why, now))
+        word = "" if why else _word_for(before, now)
+        results.append(Result(rule, path, what, why, now, word))
     return results
 
 
@@ -245,6 +247,13 @@ def _proof_of(path: Path) -> tuple[Proof | None, str]:
         return None, "not a result file"
 
 
+def _word_for(before: Proof | None, now: Proof) -> str:
+    """Return why a result of other code was accepted; empty if it is of this code."""
+    if before is None or before.accepted is None or before.code == now.code:
+        return ""
+    return before.accepted.because
+
+
 def _needs_outliers(study: Study, cell: Cell) -> bool:
     return study.method(cell.method, cell.track, cell.model).needs_outliers
 
@@ -254,10 +263,10 @@ def _weights(resources: Path, model: str) -> str | None:
 
 
 def _trained_weights(path: Path) -> str | None:
-    if not path.exists():
+    try:
+        return FinetuneRecord.load(path).weights_sha256
+    except BadInput:  # not there, or told of by itself
         return None
-    value = read_json(path).get("weights_sha256")
-    return str(value) if value else None
 
 
 def _receipt(path: Path) -> str | None:

@@ -13,8 +13,9 @@ from lm_eval.api.metrics import mean, mean_stderr
 
 from owlore.core.errors import BadInput
 from owlore.core.files import sha256_text
+from owlore.evaluate.metrics import CORRECT
 from owlore.evaluate.shared_prefix import SharedPrefixLM
-from owlore.records.evaluation import CORRECT, GroupScore, TaskScore
+from owlore.records.evaluation import GroupScore, TaskScore
 from owlore.study.config import Benchmark
 
 Row = dict[str, Any]

@@ -5,14 +5,6 @@ from typing import Self
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Benchmark, Cell, Study
 
-# metric -> column of the samples that has each question's outcome
-CORRECT = {
-    "acc": "correct",
-    "acc_norm": "correct_norm",
-    "exact_match": "correct",
-    "exact_match_flexible": "correct_flexible",
-}
-
 
 class EvaluationJob(Job):
     """The benchmark's tasks, shots, subsets and dtype, and how contexts are read."""
@@ -75,3 +67,8 @@ class EvaluationRecord(Made):
     device: str | None = None
     max_length: int | None = None
     batch_size: int | None = None
+
+    @property
+    def headline(self) -> float:
+        """The score that stands for the benchmark."""
+        return self.average

@@ -1,6 +1,6 @@
 """MT-Bench of one cell: `mtbench/answers.json` beside the answers, `mtbench.json` of each judge."""
 
-from typing import Self
+from typing import NotRequired, Self, TypedDict
 
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Cell, MTBench, Study
@@ -114,3 +114,39 @@ class JudgedRecord(Made):
     truncated_prompts: int = 0
     truncated_answers: int = 0
     max_new_tokens: int
+
+    @property
+    def headline(self) -> float | None:
+        """The score that stands for the benchmark; None where no turn was rated."""
+        return self.overall
+
+
+class Question(TypedDict):
+    """What readers need of a row of FastChat's question.jsonl."""
+
+    question_id: int
+    category: str
+    turns: list[str]
+
+
+class Choice(TypedDict):
+    """A model's answers to a question's turns."""
+
+    turns: list[str]
+
+
+class Answer(TypedDict):
+    """What readers need of a row of FastChat's answers.jsonl."""
+
+    question_id: int
+    choices: list[Choice]
+
+
+class Judgment(TypedDict):
+    """What readers need of a row of judgments.jsonl: FastChat's, and which judging it is of."""
+
+    question_id: int
+    turn: int
+    score: float
+    judgment: str
+    judging: NotRequired[int]
