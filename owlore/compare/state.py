@@ -19,21 +19,34 @@ from owlore.core.errors import BadInput
 from owlore.evaluate import questions_read
 from owlore.records import proof
 from owlore.records.base import Job, Proof, Record
-from owlore.records.contamination import ContaminationJob
-from owlore.records.data import DataJob
-from owlore.records.evaluation import EvaluationJob
+from owlore.records.contamination import ContaminationJob, ContaminationRecord
+from owlore.records.data import DataJob, DataRecord
+from owlore.records.evaluation import EvaluationJob, EvaluationRecord
 from owlore.records.finetune import FinetuneJob, FinetuneRecord
-from owlore.records.memory import MemoryJob
-from owlore.records.mtbench import AnswerJob, JudgeJob
-from owlore.records.outliers import OutliersJob
-from owlore.records.questions import QuestionsJob
-from owlore.records.sources import ModelJob
+from owlore.records.memory import MemoryJob, MemoryRecord
+from owlore.records.mtbench import AnswerJob, AnswersRecord, JudgedRecord, JudgeJob
+from owlore.records.outliers import OutliersJob, OutliersRecord
+from owlore.records.questions import QuestionsJob, QuestionsRecord
+from owlore.records.sources import ModelJob, ModelRecord
 from owlore.records.stages import MODULES
 from owlore.study.config import EMBEDDED, Cell, Study
 
 MISSING = "missing"
 TRAINING = ("base", "train")
 SCORING = ("evaluate", "answer", "judge")
+RECORDS: dict[str, type[Record]] = {  # what each rule writes
+    "questions": QuestionsRecord,
+    "base_model": ModelRecord,
+    "training_data": DataRecord,
+    "score_outliers": OutliersRecord,
+    "check_overlap": ContaminationRecord,
+    "simulate": MemoryRecord,
+    "base": FinetuneRecord,
+    "train": FinetuneRecord,
+    "evaluate": EvaluationRecord,
+    "answer": AnswersRecord,
+    "judge": JudgedRecord,
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ def of(study: Study, root: Path, resources: Path) -> list[Result]:
     """
     results = []
     for rule, job, path, what, read in _asked(study, root, resources):
-        before, broken = _proof_of(path)
+        before, broken = _proof_of(RECORDS[rule], path)
         recorded = before.read if before is not None else {}
         # Of what is not known now, the Record's word is taken.
         known = {name: value for name, value in read.items() if value is not None}
@@ -237,14 +250,14 @@ def _of_cell(
         yield "judge", JudgeJob.of(study, cell, judge), place / "mtbench.json", cell.path, read
 
 
-def _proof_of(path: Path) -> tuple[Proof | None, str]:
+def _proof_of(kind: type[Record], path: Path) -> tuple[Proof | None, str]:
     """Return a result's proof, and what is wrong with its file, if anything."""
     if not path.exists():
         return None, MISSING
     try:
-        return Record.load(path).proof, ""
-    except BadInput:
-        return None, "not a result file"
+        return kind.load(path).proof, ""
+    except BadInput as error:
+        return None, f"not a result file ({str(error).removeprefix(f'{path}: ')})"
 
 
 def _word_for(before: Proof | None, now: Proof) -> str:

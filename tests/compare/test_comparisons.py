@@ -177,6 +177,7 @@ def test_subjects_are_strata(tmp_path: Path):
         samples = pd.read_parquet(path)
         samples["subject"] = np.where(samples["doc_id"] % 3 == 0, "law", "logic")
         samples.to_parquet(path, index=False)
+    reprove(study, tmp_path)
     results = load(study, tmp_path)
     a, b = (
         pd.read_parquet(tmp_path / f"mini/tiny_model/{name}/seed0/samples/mmlu.parquet")

@@ -318,7 +318,7 @@ def test_judges_are_never_mixed(twice_judged):
         assert record["judgings_sd"] == scores.judgings_sd
         assert record["judge_model"] == scores.judge.model
         for key in ("date", "prompt_version", "prompts_sha256", "reference_set"):
-            assert record[key] == scores[key]
+            assert record[key] == getattr(scores, key)
     marks = [row[labels.index("overall")].mark for row in table.rows]
     assert marks == ["", "", "", "", "", "best"]  # nothing is marked by a plumbing check
     for name in ("mtbench", "mtbench_differences"):
