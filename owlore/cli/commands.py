@@ -219,18 +219,21 @@ def answer(options: argparse.Namespace) -> None:
 def judge(options: argparse.Namespace) -> None:
     """Grade MT-Bench answers."""
     use_threads(options.threads)
-    from owlore.core.files import read_json
     from owlore.mtbench import judge as stage
+    from owlore.records.finetune import FinetuneRecord
     from owlore.records.mtbench import JudgeJob
 
-    described = read_json(options.cell_file) if options.cell_file else {"weights_sha256": ""}
+    cell = FinetuneRecord.load(options.cell_file) if options.cell_file else None
     job, pace = job_of(options, JudgeJob), None
     if job is None:
         asked = mtbench_of(options)
         job, pace = JudgeJob.of_settings(asked, asked.judge), asked.judge
     if options.study is not None:  # the caps and the pace, which change no result
         needed(options, "cell_file")
-        study_asks = study_of(options).tracks[described["track"]].mtbench
+        study = study_of(options)
+        track = (cell.track if cell is not None else None) or ""
+        known("--cell-file", track, study.tracks)
+        study_asks = study.tracks[track].mtbench
         judges = study_asks.judges if study_asks is not None else {}
         known("--name", options.judge_name, judges)
         own = judges[options.judge_name].model_dump(include=set(TRANSPORT))
@@ -243,7 +246,7 @@ def judge(options: argparse.Namespace) -> None:
             references=options.references,
             answers=options.answers,
             base_model=options.base_model,
-            weights_sha256=described["weights_sha256"],
+            weights_sha256=cell.weights_sha256 if cell is not None else "",
         ),
         options.output,
         options.scores or options.output.with_suffix(".scores.json"),

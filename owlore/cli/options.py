@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from owlore.core.errors import BadInput
 from owlore.core.parsing import load_yaml, parse
 from owlore.records.base import Job
-from owlore.records.finetune import FinetuneJob
+from owlore.records.finetune import FinetuneJob, FinetuneRecord
 from owlore.study.config import Benchmark, MTBench, Study, Task, check_study, load_study
 from owlore.study.judge import parse_judge
 from owlore.study.method import Method, Trained, parse_method
@@ -75,22 +75,21 @@ def checkpoint_steps_of(options: argparse.Namespace, job: FinetuneJob) -> int | 
 
 def weights_of(options: argparse.Namespace) -> "Weights":
     """Return what is to be scored: folders and hash."""
-    from owlore.core.files import read_json
     from owlore.sources.models import Weights, weights_sha256
 
     if options.cell_file is None:
         model_dir, adapter = needed(options, "model"), options.adapter
         return Weights(model_dir, adapter, weights_sha256(adapter or model_dir))
-    cell = read_json(options.cell_file)
-    folder = Path(cell["model_dir"])
+    cell = FinetuneRecord.load(options.cell_file)
+    folder = Path(cell.model_dir)
     if not folder.is_dir():
         raise BadInput(
             f"{options.cell_file}: its weights are gone from {folder}; "
             f"make them again: snakemake -R finetune {options.cell_file}"
         )
-    if cell["adapter"]:
-        return Weights(needed(options, "model"), folder, cell["weights_sha256"])
-    return Weights(folder, None, cell["weights_sha256"])
+    if cell.adapter:
+        return Weights(needed(options, "model"), folder, cell.weights_sha256)
+    return Weights(folder, None, cell.weights_sha256)
 
 
 def benchmark_of(options: argparse.Namespace) -> Benchmark:

@@ -3,7 +3,8 @@
 from owlore.compare.paper import Claim, claims
 from owlore.compare.results import Results
 from owlore.compare.table_formats import NOTHING, Column, Table, Value, interval, number, signed
-from owlore.compare.table_parts import covered, lead_columns, shared
+from owlore.compare.table_parts import accepted_notes, covered, lead_columns, shared
+from owlore.study.benchmarks import FAMILIES
 
 
 def claims_table(results: Results) -> Table:
@@ -24,6 +25,7 @@ def claims_table(results: Results) -> Table:
         "The abstract's accuracy gains are read as points; MT-Bench as per cent of the score.",
         "Supported: the 95 % interval excludes zero and reaches the claimed gain.",
         covered(results.study.seeds),
+        *accepted_notes(results, *FAMILIES),
     ]
     title = "The paper's claims" + shared(groups)
     return Table.of("claims", title, columns, held, notes, [claim.record() for claim in held])

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import Mark
 from owlore.core.errors import OwloreError
+from owlore.evaluate.metrics import CORRECT
 from owlore.mtbench.ratings import by_turn
-from owlore.records.evaluation import CORRECT
 from owlore.stats.paired import (
     PairedDifference,
     equivalence_p,
@@ -84,12 +84,12 @@ def answers(results: Results, group: Group, method: str, benchmark: str) -> Answ
 
 def _correct(entry: CellResults, benchmark: str) -> Outcomes:
     """Each question's task, cluster, subject, and outcome by the metric its task is scored with."""
-    samples, tasks = entry.samples[benchmark], entry.benchmarks[benchmark]["tasks"]
+    samples, tasks = entry.samples[benchmark], entry.scores[benchmark].tasks
     names = samples["task"].to_numpy(dtype=object)
     values = np.empty(len(samples))
     for task, score in tasks.items():
         rows = names == task
-        values[rows] = samples.loc[rows, CORRECT[score["metric"]]].to_numpy(dtype=float)
+        values[rows] = samples.loc[rows, CORRECT[score.metric]].to_numpy(dtype=float)
     subjects = samples.get("subject", pd.Series("", index=samples.index)).fillna("")
     return Outcomes(
         task=names.astype(str),
@@ -104,7 +104,7 @@ def _scores(entry: CellResults, benchmark: str) -> Outcomes:
 
     A turn that was judged several times has the median of its ratings.
     """
-    judgments = entry.judged_by(benchmark.partition("/")[2]).judgments
+    judgments = entry.judged[benchmark.partition("/")[2]].judgments
     keys = [(row["question_id"], row["turn"], row.get("judging", 0)) for row in judgments]
     if len(set(keys)) != len(keys):
         raise OwloreError(f"{entry.cell.path}: judgments.jsonl: a turn is judged twice")
@@ -283,9 +283,7 @@ def _mean(answered: Answers, task: str | None) -> float:
 def judged(results: Results, group: Group, judge: str = "") -> bool:
     """Whether a real judge graded MT-Bench, not a model too small for it (a plumbing check)."""
     return all(
-        entry.judged_by(judge).scores["comparable"]
-        for entry in results.cells
-        if entry.group == group
+        entry.judged[judge].scores.comparable for entry in results.cells if entry.group == group
     )
 
 

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from owlore.compare.comparisons import answers
 from owlore.compare.results import Group, Results
 from owlore.compare.table_formats import NOTHING, Column, Table, Value, number
-from owlore.compare.table_parts import lead_columns, seed_notes, shared
+from owlore.compare.table_parts import accepted_notes, lead_columns, seed_notes, shared
+from owlore.records.contamination import Overlap
 from owlore.study.benchmarks import FAMILIES, LM_EVAL
-
-COUNTS = ("n", "exact", "ngram13", "flagged", "share")  # of a task, in contamination/<track>.json
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ class CheckedTask:
     group: Group
     benchmark: str
     task: str
-    counts: dict[str, float]  # COUNTS
+    overlap: Overlap
     scores: dict[str, Scores]  # by method
 
     def record(self) -> dict[str, Any]:
         """The row as the CSV has it, see `contamination_table`."""
         record: dict[str, Any] = {**self.group._asdict(), "benchmark": self.benchmark}
-        record |= {"task": self.task} | self.counts
+        record |= {"task": self.task} | self.overlap.model_dump(exclude={"doc_ids"})
         for method, scores in self.scores.items():
             record |= {f"{method}_full": scores.full, f"{method}_clean": scores.clean}
         return record
@@ -64,10 +63,10 @@ def contamination_table(results: Results) -> Table:
         *lead_columns(groups),
         Column("benchmark", lambda row: Value(row.benchmark), "text"),
         Column("task", lambda row: Value(row.task), "text"),
-        Column("n", lambda row: number(row.counts["n"], 0)),
-        Column("exact", lambda row: number(row.counts["exact"], 0)),
-        Column("13-gram", lambda row: number(row.counts["ngram13"], 0)),
-        Column("flagged %", lambda row: number(100 * row.counts["share"], 1)),
+        Column("n", lambda row: number(row.overlap.n, 0)),
+        Column("exact", lambda row: number(row.overlap.exact, 0)),
+        Column("13-gram", lambda row: number(row.overlap.ngram13, 0)),
+        Column("flagged %", lambda row: number(100 * row.overlap.share, 1)),
         *(_method_column(method) for method in results.study.run),
     ]
     records = [row.record() for row in rows]
@@ -83,14 +82,14 @@ def _rows(results: Results, group: Group) -> list[CheckedTask]:
             group,
             benchmark,
             task,
-            {key: checked[key] for key in COUNTS},
+            overlap,
             {
-                method: _scores(results, group, method, benchmark, task, checked["doc_ids"])
+                method: _scores(results, group, method, benchmark, task, overlap.doc_ids)
                 for method in results.study.run
             },
         )
-        for benchmark, tasks in results.contamination[group.track]["benchmarks"].items()
-        for task, checked in tasks.items()
+        for benchmark, tasks in results.contamination[group.track].benchmarks.items()
+        for task, overlap in tasks.items()
     ]
 
 
@@ -98,7 +97,7 @@ def _method_column(method: str) -> Column[CheckedTask]:
     """A method's two scores, where anything is flagged."""
 
     def value(row: CheckedTask) -> Value:
-        if not row.counts["flagged"]:
+        if not row.overlap.flagged:
             return Value(NOTHING)
         scale, scores = FAMILIES[row.benchmark].scale, row.scores[method]
         full, clean = (
@@ -132,11 +131,11 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 def _notes(results: Results) -> list[str]:
     checks = results.contamination
-    sizes = [f"{check['training_rows']:,} ({track})" for track, check in checks.items()]
+    sizes = [f"{check.training_rows:,} ({track})" for track, check in checks.items()]
     judged = any(
         FAMILIES[benchmark].scored_by == "judge"
         for check in checks.values()
-        for benchmark in check["benchmarks"]
+        for benchmark in check.benchmarks
     )
     return [
         "exact: the question's text, without its choices, is in a training row; 13-gram: 13 words "
@@ -146,4 +145,5 @@ def _notes(results: Results) -> list[str]:
         "Methods: accuracy in %" + (", on MT-Bench the score," if judged else "") + " on all "
         f"questions / on those not flagged. {NOTHING}: nothing is flagged, or nothing is left.",
         *seed_notes(results),
+        *accepted_notes(results, *FAMILIES),
     ]

@@ -1,5 +1,6 @@
 """The tables of cost: what training took (measured), and what memory it would take (simulated)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import numpy as np
 from owlore.compare.paper import other_models, simulated_peak
 from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import Column, Table, Value, number
-from owlore.compare.table_parts import METHOD, lead_columns, shared
+from owlore.compare.table_parts import METHOD, accepted_notes, lead_columns, shared
+from owlore.records.finetune import FinetuneRecord
+from owlore.records.memory import MemoryRow
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,10 @@ class Cost:
                 **self.group._asdict(),
                 "method": self.method,
                 "seed": entry.seed,
-                "device": entry.finetune["device"],
-                **{measure.key: entry.finetune[measure.key] for measure in MEASURED},
-                "tokens": entry.finetune["tokens"],
-                "steps": entry.finetune["steps"],
+                "device": entry.finetune.device,
+                **{measure.key: measure.of(entry.finetune) for measure in MEASURED},
+                "tokens": entry.finetune.tokens,
+                "steps": entry.finetune.steps,
                 "simulated_peak_gib": self.simulated_peak,
             }
             for entry in self.entries
@@ -38,8 +41,9 @@ class Cost:
 
 
 class Measure(NamedTuple):
-    """A number of finetune.json, and how it is printed: divided by `unit`."""
+    """A number of finetune.json, its name in the CSV, and how it is printed: by `unit`."""
 
+    of: Callable[[FinetuneRecord], float | None]
     key: str
     label: str
     unit: int
@@ -47,22 +51,34 @@ class Measure(NamedTuple):
 
     def mean(self, cost: Cost) -> Value:
         """The mean over seeds; a dash where nothing was trained or measured."""
-        values = [entry.finetune[self.key] for entry in cost.entries if entry.finetune["steps"]]
-        if not values or None in values:
+        values = [self.of(entry.finetune) for entry in cost.entries if entry.finetune.steps]
+        measured = [value for value in values if value is not None]
+        if not measured or len(measured) < len(values):
             return number(None)
-        return number(float(np.mean(values)) / self.unit, self.digits)
+        return number(float(np.mean(measured)) / self.unit, self.digits)
 
 
 MEASURED = (
-    Measure("seconds", "seconds", 1, 1),
-    Measure("tokens_per_second", "tokens/s", 1, 0),
-    Measure("peak_bytes", "peak GiB (measured)", 2**30, 2),
-    Measure("optimizer_bytes", "optimizer MiB", 2**20, 1),
-    Measure("decoder_optimizer_bytes", "of it decoder layers, MiB", 2**20, 1),
-    Measure("trainable_parameters", "trainable, millions", 10**6, 2),
-    Measure("checkpoint_bytes", "checkpoint MiB", 2**20, 1),
+    Measure(lambda cell: cell.seconds, "seconds", "seconds", 1, 1),
+    Measure(lambda cell: cell.tokens_per_second, "tokens_per_second", "tokens/s", 1, 0),
+    Measure(lambda cell: cell.peak_bytes, "peak_bytes", "peak GiB (measured)", 2**30, 2),
+    Measure(lambda cell: cell.optimizer_bytes, "optimizer_bytes", "optimizer MiB", 2**20, 1),
+    Measure(
+        lambda cell: cell.decoder_optimizer_bytes,
+        "decoder_optimizer_bytes",
+        "of it decoder layers, MiB",
+        2**20,
+        1,
+    ),
+    Measure(
+        lambda cell: cell.trainable_parameters,
+        "trainable_parameters",
+        "trainable, millions",
+        10**6,
+        2,
+    ),
+    Measure(lambda cell: cell.checkpoint_bytes, "checkpoint_bytes", "checkpoint MiB", 2**20, 1),
 )
-SPLIT = ("weights", "gradients", "optimizer", "activations", "temporaries")
 
 
 def efficiency_table(results: Results) -> Table:
@@ -78,7 +94,7 @@ def efficiency_table(results: Results) -> Table:
         METHOD,
         *(Column(measure.label, measure.mean) for measure in MEASURED),
     ]
-    if any(results.memory.values()):
+    if results.memory:
         columns.append(Column("peak GiB (simulated)", lambda cost: number(cost.simulated_peak, 2)))
     return Table.of(
         "efficiency",
@@ -91,9 +107,9 @@ def efficiency_table(results: Results) -> Table:
 
 
 def _efficiency_notes(results: Results) -> list[str]:
-    trained = [entry for entry in results.cells if entry.finetune["steps"]]
-    devices = sorted({entry.finetune["device"] for entry in trained})
-    threads = sorted({str(entry.finetune["threads"]) for entry in trained})
+    trained = [entry for entry in results.cells if entry.finetune.steps]
+    devices = sorted({entry.finetune.device for entry in trained})
+    threads = sorted({str(entry.finetune.threads) for entry in trained})
     notes = (
         [f"Measured on {', '.join(devices)}, {', '.join(threads)} thread(s)."] if trained else []
     )
@@ -110,7 +126,7 @@ def _efficiency_notes(results: Results) -> list[str]:
     )
     if len(results.study.seeds) > 1:
         notes.append(f"Means over {len(results.study.seeds)} seeds; each cell is in the CSV.")
-    return notes + _paper_notes(results)
+    return notes + _paper_notes(results) + accepted_notes(results)
 
 
 def _paper_notes(results: Results) -> list[str]:
@@ -123,21 +139,21 @@ class Simulated:
     """One row: what the simulation says of a method, a row of memory/<model>.json."""
 
     group: Group
-    row: dict[str, Any]
+    row: MemoryRow
 
     @property
     def method(self) -> str:
         """The method that was simulated."""
-        return str(self.row["method"])
+        return self.row.method
 
 
 def memory_table(results: Results) -> Table:
     """Return the simulated peak of each method and its split by kind, in GiB."""
     title = "Simulated peak memory"
     rows = [
-        Simulated(Group(row["track"], model), row)
+        Simulated(Group(row.track or "", model), row)
         for model, simulation in results.memory.items()
-        for row in simulation["rows"]
+        for row in simulation.rows
     ]
     if not rows:
         note = "No memory was simulated; `snakemake --cores all memory` does it."
@@ -146,16 +162,19 @@ def memory_table(results: Results) -> Table:
     columns: list[Column[Simulated]] = [
         *lead_columns(groups),
         METHOD,
-        _memory_column("micro batch", "micro_batch", 0),
-        _memory_column("tokens", "seqlen", 0),
-        _memory_column("peak GiB", "peak_gib", 2),
-        *(_memory_column(kind, f"{kind}_gib", 2) for kind in SPLIT),
+        Column("micro batch", lambda simulated: number(simulated.row.micro_batch, 0)),
+        Column("tokens", lambda simulated: number(simulated.row.seqlen, 0)),
+        Column("peak GiB", lambda simulated: number(simulated.row.peak_gib, 2)),
+        Column("weights", lambda simulated: number(simulated.row.weights_gib, 2)),
+        Column("gradients", lambda simulated: number(simulated.row.gradients_gib, 2)),
+        Column("optimizer", lambda simulated: number(simulated.row.optimizer_gib, 2)),
+        Column("activations", lambda simulated: number(simulated.row.activations_gib, 2)),
+        Column("temporaries", lambda simulated: number(simulated.row.temporaries_gib, 2)),
     ]
     notes = ["GiB at the simulated peak; computed from shapes, not measured."]
     notes += _paper_notes(results)
-    records = [{"model": simulated.group.model, **simulated.row} for simulated in rows]
+    records = [
+        {"model": simulated.group.model, **simulated.row.model_dump(exclude_none=True)}
+        for simulated in rows
+    ]
     return Table.of("memory", title + shared(groups), columns, rows, notes, records)
-
-
-def _memory_column(label: str, key: str, digits: int) -> Column[Simulated]:
-    return Column(label, lambda simulated: number(simulated.row[key], digits))

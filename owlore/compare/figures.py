@@ -11,6 +11,7 @@ Run as: `owlore tables --study STUDY.yaml`. Equal results give equal bytes of SV
 nothing to show is still written and says why.
 """
 
+import math
 from itertools import groupby
 from typing import Any
 
@@ -62,16 +63,15 @@ def outliers(results: Results) -> Figure:
     figure, panels = grid(3 * len(models), len(models), 3.6, 2.0, sharex=True)
     for place, model in enumerate(models):
         ratio, chance, tail = panels[place :: len(models)]
-        found = results.outliers[model]
-        index, ratios, chances, alphas = (
-            [layer[key] for layer in found["layers"]]
-            for key in ("index", "outlier_ratio", "sampling_probability", "alpha")
-        )
-        ratio.bar(index, [100 * value for value in ratios], color="#6e6e6e")
-        ratio.set_title(f"{model}: outlier ratio, % (M = {found['threshold']:g})")
-        chance.bar(index, [100 * value for value in chances], color=STYLES["owlore"][0])
+        scored = results.outliers[model]
+        index = [layer.index for layer in scored.layers]
+        ratio.bar(index, [100 * value for value in scored.ratios], color="#6e6e6e")
+        ratio.set_title(f"{model}: outlier ratio, % (M = {scored.threshold:g})")
+        chances = [100 * layer.sampling_probability for layer in scored.layers]
+        chance.bar(index, chances, color=STYLES["owlore"][0])
         chance.axhline(100 / len(index), color="black", linewidth=0.8, linestyle=":")
         chance.set_title("probability of being drawn next, %")
+        alphas = [math.nan if layer.alpha is None else layer.alpha for layer in scored.layers]
         tail.plot(index, alphas, color="#0072b2", marker=".", linewidth=1)
         tail.set_title("heavy-tail exponent alpha")
         tail.set_xlabel("decoder layer")
@@ -86,18 +86,18 @@ def layers(results: Results) -> Figure:
         for group in results.groups
         for method in results.study.run
         if (entries := results.of(group, method))
-        and any(row["active_layers"] is not None for row in entries[0].history)
+        and any(row.active_layers is not None for row in entries[0].history)
     ]
     if not drawn:
         return sentence("No method of this study draws layers.")
-    count = max(len(entry.finetune["layer_activations"]) for _, _, entry in drawn)
+    count = max(len(entry.finetune.layer_activations or []) for _, _, entry in drawn)
     figure, panels = grid(len(drawn), 3, 3.6, 0.9 + 0.055 * count)
     groups = [group for group, _, _ in drawn]
     for panel, place, (_, method, entry) in zip(panels, titles(groups), drawn, strict=True):
         last = 0
         colour = styles(results.study)[method][0]
-        for active, rows in groupby(entry.history, key=lambda row: row["active_layers"] or []):
-            end = list(rows)[-1]["step"]  # a row stands for the steps since the row before it
+        for active, rows in groupby(entry.history, key=lambda row: row.active_layers or []):
+            end = list(rows)[-1].step  # a row stands for the steps since the row before it
             panel.barh(active, end - last, 1, [last + 0.5] * len(active), color=colour)
             last = end
         panel.set_xlim(0.5, last + 0.5)
@@ -124,8 +124,8 @@ def loss(results: Results) -> Figure:
             if not runs:
                 continue
             length = min(map(len, runs))
-            steps = [row["step"] for row in runs[0][:length]]
-            losses = np.array([[row["loss"] for row in run[:length]] for run in runs])
+            steps = [row.step for row in runs[0][:length]]
+            losses = np.array([[row.loss for row in run[:length]] for run in runs])
             colour, mean = styles(results.study)[method][0], losses.mean(axis=0)
             panel.plot(steps, mean, color=colour, linewidth=1.3)
             if len(runs) > 1:

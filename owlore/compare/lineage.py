@@ -141,15 +141,15 @@ def trace(results: Results, table: Table, entry: CellResults) -> Iterator[Step]:
     if table.name == "contamination":
         path = root / "contamination" / f"{entry.cell.track}.json"
         yield _checked("contamination", path, root, recorded)
-    yield _weights("weights", Path(finetune["model_dir"]), finetune["weights_sha256"])
-    if finetune["outliers_sha256"]:
+    yield _weights("weights", Path(finetune.model_dir), finetune.weights_sha256)
+    if finetune.outliers_sha256:
         path = root / "outliers" / f"{entry.cell.model}.json"
         yield _checked("outlier scores", path, root, recorded)
-    if finetune["data_sha256"]:
+    if finetune.data_sha256:
         path = root / "data" / entry.cell.track / f"seed{entry.seed}.jsonl"
         found = sha256_file(path) if path.exists() else None
-        yield Step("training rows", path, found, _state(found, finetune["data_sha256"]))
-        yield _weights("base model", MODELS / entry.cell.model, finetune["base_sha256"])
+        yield Step("training rows", path, found, _state(found, finetune.data_sha256))
+        yield _weights("base model", MODELS / entry.cell.model, finetune.base_sha256)
 
 
 def config_state(results: Results, entry: CellResults) -> str:
@@ -159,7 +159,7 @@ def config_state(results: Results, entry: CellResults) -> str:
     try:
         # Read as a method, so that it does not matter which defaults a block spells out:
         # older ones have every key of all kinds, and lack settings that are newer than they are.
-        trained_with = parse_method(entry.finetune["config"], "config")
+        trained_with = parse_method(entry.finetune.config, "config")
     except BadInput:  # not allowed any more, or written by a newer version
         return "altered"
     return "ok" if trained_with == method else "altered"

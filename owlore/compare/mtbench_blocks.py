@@ -9,6 +9,7 @@ from owlore.compare.comparisons import judged
 from owlore.compare.results import Group, Results
 from owlore.compare.table_formats import Column, Value
 from owlore.compare.table_parts import InGroup, listed
+from owlore.records.mtbench import JudgedRecord
 
 CATEGORIES = (
     *("writing", "roleplay", "reasoning", "math"),
@@ -54,12 +55,11 @@ def benchmark_of(judge: str) -> str:
     return f"mtbench/{judge}" if judge else "mtbench"
 
 
-def summaries(results: Results, block: Block, method: str | None = None) -> list[dict[str, Any]]:
-    """The judge's mtbench.json of each cell, in older ones what came later filled in."""
+def summaries(results: Results, block: Block, method: str | None = None) -> list[JudgedRecord]:
+    """The judge's mtbench.json of each cell."""
     methods = results.study.run if method is None else [method]
-    later = {"judgings": 1, "judgings_sd": None, "unrated": 0, "prompts_sha256": None}
     return [
-        later | entry.judged_by(block.judge).scores
+        entry.judged[block.judge].scores
         for name in methods
         for entry in results.of(block.group, name)
     ]
@@ -71,7 +71,7 @@ def categories_of(results: Results, blocks: list[Block]) -> list[str]:
         name
         for block in blocks
         for summary in summaries(results, block)
-        for name in summary["categories"]
+        for name in summary.categories
     }
     return [name for name in CATEGORIES if name in asked] + sorted(asked - set(CATEGORIES))
 
@@ -81,13 +81,13 @@ def judge_record(results: Results, block: Block) -> dict[str, Any]:
     of_cells = summaries(results, block)
     return {
         "judge": block.judge,
-        "judge_model": listed(summary["judge"]["model"] for summary in of_cells),
-        "comparable": all(summary["comparable"] for summary in of_cells),
-        "date": listed(summary["date"] for summary in of_cells),
-        "prompt_version": listed(summary["prompt_version"] for summary in of_cells),
-        "prompts_sha256": listed(filter(None, (row["prompts_sha256"] for row in of_cells))),
-        "reference_set": listed(summary["reference_set"] for summary in of_cells),
-        "judgings": listed(summary["judgings"] for summary in of_cells),
+        "judge_model": listed(summary.judge.model for summary in of_cells),
+        "comparable": all(summary.comparable for summary in of_cells),
+        "date": listed(summary.date for summary in of_cells),
+        "prompt_version": listed(summary.prompt_version for summary in of_cells),
+        "prompts_sha256": listed(filter(None, (summary.prompts_sha256 for summary in of_cells))),
+        "reference_set": listed(summary.reference_set for summary in of_cells),
+        "judgings": listed(summary.judgings for summary in of_cells),
     }
 
 
@@ -97,7 +97,7 @@ def judge_columns(results: Results, blocks: list[Block]) -> list[Column[OfJudge]
         return []
     names = {}
     for block in blocks:
-        model = listed(summary["judge"]["model"] for summary in summaries(results, block))
+        model = listed(summary.judge.model for summary in summaries(results, block))
         names[block] = f"{block.judge or 'headline'} ({model})"
     return [Column("judge", lambda row: Value(names[row.block]), "text")]
 
@@ -118,20 +118,22 @@ def judge_notes(results: Results, blocks: list[Block]) -> list[str]:
     ]
 
 
-def _judge_note(name: str, of_cells: list[dict[str, Any]]) -> str:
-    def stated(key: str) -> str:
-        return listed(summary[key] for summary in of_cells)
-
-    digests = listed(row["prompts_sha256"][:12] for row in of_cells if row["prompts_sha256"])
+def _judge_note(name: str, of_cells: list[JudgedRecord]) -> str:
+    digests = listed(row.prompts_sha256[:12] for row in of_cells if row.prompts_sha256)
+    versions = listed(summary.prompt_version for summary in of_cells)
+    references = listed(summary.reference_set for summary in of_cells)
+    dates = listed(summary.date for summary in of_cells)
+    questions = listed(summary.questions for summary in of_cells)
+    longest = listed(summary.max_new_tokens for summary in of_cells)
+    judgings = listed(summary.judgings for summary in of_cells)
     return (
-        f"{name}: {listed(summary['judge']['label'] for summary in of_cells)}; judge prompts "
-        f"{stated('prompt_version')}"
+        f"{name}: {listed(summary.judge.label for summary in of_cells)}; judge prompts "
+        f"{versions}"
         + (f" (sha256 {digests})" if digests else "")
-        + f"; reference answers {stated('reference_set')}; graded {stated('date')}; "
-        f"{stated('questions')} questions of two turns, answers of at most "
-        f"{stated('max_new_tokens')} tokens; judgings a turn: {stated('judgings')}; "
-        f"{sum(summary['failed'] for summary in of_cells)} of "
-        f"{sum(summary['n'] for summary in of_cells)} judgments without a readable rating, left "
+        + f"; reference answers {references}; graded {dates}; {questions} questions of two turns, "
+        f"answers of at most {longest} tokens; judgings a turn: {judgings}; "
+        f"{sum(summary.failed for summary in of_cells)} of "
+        f"{sum(summary.n for summary in of_cells)} judgments without a readable rating, left "
         "out and counted. Scores 1 to 10."
     )
 

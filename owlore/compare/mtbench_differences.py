@@ -22,7 +22,14 @@ from owlore.compare.mtbench_blocks import (
 from owlore.compare.mtbench_table import DIGITS, PARTS
 from owlore.compare.results import Group, Results
 from owlore.compare.table_formats import NOTHING, Column, Table, Value, interval, p_value, signed
-from owlore.compare.table_parts import METHOD, group_record, lead_columns, seed_notes, shared
+from owlore.compare.table_parts import (
+    METHOD,
+    accepted_notes,
+    group_record,
+    lead_columns,
+    seed_notes,
+    shared,
+)
 from owlore.mtbench.ratings import by_turn
 from owlore.stats.paired import PairedDifference, holm, paired_difference
 
@@ -112,6 +119,7 @@ def mtbench_differences_table(results: Results) -> Table:
         *judge_notes(results, blocks),
         *seed_notes(results),
         *plumbing_notes(results, blocks),
+        *accepted_notes(results, "mtbench"),
     ]
     records = [
         group_record(results, row.group, row.method)
@@ -180,7 +188,7 @@ class _Pair:
     def of(cls, results: Results, block: Block, method: str, reference: str) -> "_Pair":
         benchmark = benchmark_of(block.judge)
         first = results.of(block.group, method)[0]
-        turns = [turn for _, turn in by_turn(first.judged_by(block.judge).judgments)]
+        turns = [turn for _, turn in by_turn(first.judged[block.judge].judgments)]
         return cls(
             answers(results, block.group, method, benchmark),
             answers(results, block.group, reference, benchmark),

@@ -23,6 +23,7 @@ from owlore.compare.results import Group, Results
 from owlore.compare.table_formats import Column, Mark, Table, Value, number
 from owlore.compare.table_parts import (
     METHOD,
+    accepted_notes,
     comparability_notes,
     group_record,
     lead_columns,
@@ -85,7 +86,7 @@ def mtbench_table(results: Results) -> Table:
     groups = results.scored("mtbench")
     categories = categories_of(results, blocks)
     repeated = any(
-        summary["judgings"] > 1 for block in blocks for summary in summaries(results, block)
+        summary.judgings > 1 for block in blocks for summary in summaries(results, block)
     )
     rows = [row for block in blocks for row in _rows(results, block, categories)]
     labels = PARTS | {name: name for name in categories}
@@ -105,7 +106,7 @@ def mtbench_table(results: Results) -> Table:
             "Judged several times: a turn's score is the median of its ratings; sd of judgings is "
             "the spread of the overall averages of one judging each (mean over seeds)."
         )
-    notes += comparability_notes(results, "mtbench")
+    notes += comparability_notes(results, "mtbench") + accepted_notes(results, "mtbench")
     records = [
         group_record(results, row.group, row.method)
         | judge_record(results, row.block)
@@ -123,9 +124,13 @@ def _rows(results: Results, block: Block, categories: Sequence[str]) -> list[Met
     rows = []
     for method in results.study.run:
         of_seeds = summaries(results, block, method)
-        scores = {key: [summary[key] for summary in of_seeds] for key in PARTS}
+        scores = {
+            "overall": [summary.overall for summary in of_seeds],
+            "turn_1": [summary.turn_1 for summary in of_seeds],
+            "turn_2": [summary.turn_2 for summary in of_seeds],
+        }
         scores |= {
-            name: [summary["categories"].get(name) for summary in of_seeds] for name in categories
+            name: [summary.categories.get(name) for summary in of_seeds] for name in categories
         }
         spans = {key: _mean_and_spread(values) for key, values in scores.items()}
         rows.append(
@@ -136,10 +141,10 @@ def _rows(results: Results, block: Block, categories: Sequence[str]) -> list[Met
                 spreads={key: spread for key, (_, spread) in spans.items()},
                 mark=marks.get(method, ""),
                 reach=_reach(results, block, method) if graded else None,
-                judgings_sd=_mean_and_spread(summary["judgings_sd"] for summary in of_seeds)[0],
-                n=sum(summary["n"] for summary in of_seeds),
-                failed=sum(summary["failed"] for summary in of_seeds),
-                unrated=sum(summary["unrated"] for summary in of_seeds),
+                judgings_sd=_mean_and_spread(summary.judgings_sd for summary in of_seeds)[0],
+                n=sum(summary.n for summary in of_seeds),
+                failed=sum(summary.failed for summary in of_seeds),
+                unrated=sum(summary.unrated for summary in of_seeds),
             )
         )
     return rows

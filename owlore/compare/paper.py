@@ -227,9 +227,9 @@ def _memory_claim(results: Results, group: Group) -> Claim:
 def _peak(results: Results, group: Group, method: str) -> tuple[float | None, str]:
     """Peak bytes and how they were found; a CPU's kernels have other work space than a GPU's."""
     measured = [
-        entry.finetune["peak_bytes"]
+        entry.finetune.peak_bytes
         for entry in results.of(group, method)
-        if entry.finetune["device"] != "cpu" and entry.finetune["peak_bytes"] is not None
+        if entry.finetune.device != "cpu" and entry.finetune.peak_bytes is not None
     ]
     if measured:
         return float(max(measured)), "measured"
@@ -239,9 +239,10 @@ def _peak(results: Results, group: Group, method: str) -> tuple[float | None, st
 
 def simulated_peak(results: Results, group: Group, method: str) -> float | None:
     """Simulated peak in GiB of a method on a track, if memory/<model>.json has it."""
-    for row in results.memory.get(group.model, {}).get("rows", []):
-        if (row["method"], row["track"]) == (method, group.track):
-            return float(row["peak_gib"])
+    simulation = results.memory.get(group.model)
+    for row in simulation.rows if simulation is not None else ():
+        if (row.method, row.track) == (method, group.track):
+            return row.peak_gib
     return None
 
 

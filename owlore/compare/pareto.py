@@ -34,9 +34,10 @@ def _costs(results: Results, group: Group) -> dict[str, float]:
     """Mean measured peak over the seeds, in bytes."""
     costs = {}
     for method in results.study.run:
-        peaks = [entry.finetune["peak_bytes"] for entry in results.of(group, method)]
+        peaks = [entry.finetune.peak_bytes for entry in results.of(group, method)]
+        measured = [peak for peak in peaks if peak is not None]
         if not results.study.method(method).trains:
             costs[method] = 0.0
-        elif None not in peaks:
-            costs[method] = float(np.mean(peaks))
+        elif len(measured) == len(peaks):
+            costs[method] = float(np.mean(measured))
     return costs

@@ -2,28 +2,44 @@
 
     results = load(study, Path("results/embedded"))
     for cell in results.of(Group("mini", "smollm2-135m"), "owlore"):   # one entry a seed
-        print(cell.finetune["seconds"], cell.headline("commonsense"))
+        print(cell.finetune.seconds, cell.headline("commonsense"))
 
 Tables, figures and the report are projections of this and read no file of a cell themselves.
+Results that do not prove what the study asks now are refused, see `owlore.compare.state`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from owlore.compare import state
+from owlore.compare.rows import history_of, judgments_of, questions_of
 from owlore.core.errors import BadInput, OwloreError
-from owlore.core.files import read_json, read_jsonl
-from owlore.records.evaluation import CORRECT
-from owlore.study.benchmarks import FAMILIES, LM_EVAL
+from owlore.core.files import read_json
+from owlore.core.parsing import parse
+from owlore.evaluate.metrics import CORRECT
+from owlore.records.base import Part
+from owlore.records.contamination import ContaminationRecord
+from owlore.records.evaluation import EvaluationRecord
+from owlore.records.finetune import FinetuneRecord, HistoryRow
+from owlore.records.memory import MemoryRecord
+from owlore.records.mtbench import JudgedRecord, Judgment, Question
+from owlore.records.outliers import OutliersRecord
+from owlore.records.study import Manifest
+from owlore.study.benchmarks import LM_EVAL
 from owlore.study.config import Cell, Study
 
 SAMPLE_COLUMNS = ["task", "doc_id", "doc_hash", "cluster", "correct", "correct_norm"]
+RESOURCES = Path("resources")  # where the workflow keeps base models
+SHOWN = 10  # files that a refusal names
+
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Group(NamedTuple):
@@ -37,30 +53,27 @@ class Group(NamedTuple):
 class Judged:
     """What one judge made of a cell's MT-Bench answers: mtbench.json and judgments.jsonl."""
 
-    scores: dict[str, Any]
-    judgments: list[dict[str, Any]]
+    scores: JudgedRecord
+    judgments: list[Judgment]
 
 
 @dataclass(frozen=True)
 class CellResults:
-    """One cell: the parsed files of its folder (fields as in the design's contract)."""
+    """One cell: the Records of its folder, see results/README.md."""
 
     cell: Cell
-    finetune: dict[str, Any]
-    history: list[dict[str, Any]]
-    benchmarks: dict[str, dict[str, Any]]
-    samples: dict[str, pd.DataFrame]  # one row a question, sorted by (task, doc_id)
-    judgments: list[dict[str, Any]]  # of the headline judge
-    further: dict[str, Judged] = field(default_factory=dict)  # by the judge's name
-
-    def judged_by(self, name: str) -> Judged:
-        """Scores and judgments of one of MT-Bench's judges; the headline's name is empty."""
-        return self.further[name] if name else Judged(self.benchmarks["mtbench"], self.judgments)
+    finetune: FinetuneRecord
+    history: list[HistoryRow]
+    scores: dict[str, EvaluationRecord]  # by the lm-eval benchmark
+    samples: dict[str, pd.DataFrame]  # likewise; one row a question, sorted by (task, doc_id)
+    judged: dict[str, Judged]  # by the judge's name, the headline's is empty
 
     def headline(self, benchmark: str) -> float:
         """The score that stands for a benchmark; nan where a judge gave no score at all."""
-        score = self.benchmarks[benchmark][FAMILIES[benchmark].headline]
-        return math.nan if score is None else float(score)
+        if benchmark in LM_EVAL:
+            return self.scores[benchmark].headline
+        score = self.judged[""].scores.headline
+        return math.nan if score is None else score
 
     @property
     def group(self) -> Group:
@@ -84,12 +97,13 @@ class Results:
 
     study: Study
     root: Path
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
     cells: list[CellResults]
-    outliers: dict[str, dict[str, Any]]
-    memory: dict[str, dict[str, Any]]
-    contamination: dict[str, dict[str, Any]] = field(default_factory=dict)
-    mtbench_questions: dict[int, dict[str, Any]] = field(default_factory=dict)  # by question_id
+    outliers: dict[str, OutliersRecord]
+    memory: dict[str, MemoryRecord]
+    contamination: dict[str, ContaminationRecord] = field(default_factory=dict)
+    mtbench_questions: dict[int, Question] = field(default_factory=dict)  # by question_id
+    accepted: list[state.Result] = field(default_factory=list)  # of other code, on somebody's word
 
     @property
     def groups(self) -> list[Group]:
@@ -108,24 +122,35 @@ class Results:
         return [group for group in self.groups if benchmark in tracks[group.track].benchmarks]
 
 
-def load(study: Study, root: Path) -> Results:
+def load(study: Study, root: Path, resources: Path = RESOURCES) -> Results:
     """Read and check every result of `study` below `root` (that is `results/<study>`).
 
+    Args:
+        study: a checked study.
+        root: its results folder.
+        resources: folder with `models/<name>`; of a base model that is not there the results' own
+            word is taken.
+
     Raises:
-        BadInput: a file is missing; the message names it and the target that makes it.
+        BadInput: a file is missing (the message names it and the target that makes it), or it is
+            not what its name says.
         OwloreError: a file contradicts another: scores of other weights, samples that do not give
-            the printed score, or methods that answered different questions.
+            the printed score, or methods that answered different questions; or a result does not
+            prove what the study asks.
     """
     cells = [_load_cell(study, root, cell) for cell in study.cells()]
+    manifest = root / "manifest.json"
     results = Results(
         study=study,
         root=root,
-        manifest=_if_there(root / "manifest.json"),
+        manifest=parse(Manifest, read_json(manifest), str(manifest)) if manifest.exists() else None,
         cells=cells,
-        outliers=dict(_by_model(study, root, "outliers")),
-        memory=dict(_by_model(study, root, "memory")),
+        outliers=_by_model(OutliersRecord, study, root / "outliers"),
+        memory=_by_model(MemoryRecord, study, root / "memory"),
         contamination={
-            track: _read(root / "contamination" / f"{track}.json", "contamination")
+            track: _read(
+                ContaminationRecord, root / "contamination" / f"{track}.json", "contamination"
+            )
             for track in study.tracks
         },
         mtbench_questions=_mtbench_questions(study, root),
@@ -139,66 +164,75 @@ def load(study: Study, root: Path) -> Results:
             _check_same_questions(results, group, benchmark)
     for entry in cells:
         _check_contamination(results, entry)
+    every = state.of(study, root, resources)
+    _refuse(state.unfit(every))
+    results.accepted.extend(result for result in every if result.accepted)
     return results
+
+
+def _refuse(unfit: Sequence[state.Result]) -> None:
+    """Stop tables of a mixture: numbers of other settings, inputs or code under one title."""
+    if not unfit:
+        return
+    files = [str(result.path) for result in unfit]
+    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+    raise OwloreError(
+        f"results that do not prove what the study asks: {'; '.join(state.told(unfit))}: "
+        f"{', '.join(files[:SHOWN])}{more}. `owlore run` makes them again, `owlore accept` takes "
+        "those of other code as they are"
+    )
 
 
 def _load_cell(study: Study, root: Path, cell: Cell) -> CellResults:
     folder = root / cell.path
     track = study.tracks[cell.track]
-    finetune = _read(folder / "finetune.json", "finetune")
+    finetune = _read(FinetuneRecord, folder / "finetune.json", "finetune")
     history_file = folder / "history.jsonl"
     trained = study.method(cell.method, cell.track, cell.model).trains
     if trained and not history_file.exists():
         raise _missing(history_file, "finetune")
-
-    benchmarks, samples = {}, {}
-    for name in track.benchmarks:
+    scores, samples = {}, {}
+    for name in track.lm_eval_benchmarks:
         path = folder / f"{name}.json"
-        benchmarks[name] = _read(path, name)
-        _check_weights(path, benchmarks[name], folder / "finetune.json", finetune)
-        if name in LM_EVAL:
-            samples[name] = _read_samples(folder / "samples" / f"{name}.parquet", name)
-            _check_scores(path, benchmarks[name], samples[name])
-    further = {}
-    for name in track.mtbench.further_judges if track.mtbench is not None else ():
-        path = folder / "mtbench" / name / "mtbench.json"
-        scores = _read(path, "mtbench")
-        _check_weights(path, scores, folder / "finetune.json", finetune)
-        further[name] = Judged(scores, _judgments(path.parent))
+        scores[name] = _read(EvaluationRecord, path, name)
+        _check_weights(path, scores[name], finetune)
+        samples[name] = _read_samples(folder / "samples" / f"{name}.parquet", name)
+        _check_scores(path, scores[name], samples[name])
+    judged = {}
+    for name in track.mtbench.judges if track.mtbench is not None else ():
+        beside = folder / "mtbench" / name  # the headline's scores lie in the cell itself
+        path = (beside if name else folder) / "mtbench.json"
+        graded = _read(JudgedRecord, path, "mtbench")
+        _check_weights(path, graded, finetune)
+        judgments = beside / "judgments.jsonl"
+        if not judgments.exists():
+            raise _missing(judgments, "mtbench")
+        judged[name] = Judged(graded, judgments_of(judgments))
     return CellResults(
         cell=cell,
         finetune=finetune,
-        history=read_jsonl(history_file) if history_file.exists() else [],
-        benchmarks=benchmarks,
+        history=history_of(history_file) if history_file.exists() else [],
+        scores=scores,
         samples=samples,
-        judgments=_judgments(folder / "mtbench") if track.mtbench is not None else [],
-        further=further,
+        judged=judged,
     )
 
 
-def _judgments(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "judgments.jsonl"
-    if not path.exists():
-        raise _missing(path, "mtbench")
-    return read_jsonl(path)
-
-
-def _mtbench_questions(study: Study, root: Path) -> dict[int, dict[str, Any]]:
+def _mtbench_questions(study: Study, root: Path) -> dict[int, Question]:
     """MT-Bench's questions by their ids; none where no track asks them."""
     if not any(track.mtbench for track in study.tracks.values()):
         return {}
     path = root / "questions" / "mtbench" / "question.jsonl"
     if not path.exists():
         raise _missing(path, "mtbench")
-    return {row["question_id"]: row for row in read_jsonl(path)}
+    return {row["question_id"]: row for row in questions_of(path)}
 
 
 def _check_weights(
-    path: Path, scores: dict[str, Any], trained: Path, finetune: dict[str, Any]
+    path: Path, scores: EvaluationRecord | JudgedRecord, finetune: FinetuneRecord
 ) -> None:
     """The scores are those of the weights that finetune.json has."""
-    scored = _field(path, scores, "weights_sha256")
-    trained_to = _field(trained, finetune, "weights_sha256")
+    scored, trained_to = scores.weights_sha256, finetune.weights_sha256
     if scored != trained_to:
         raise OwloreError(
             f"{path}: scored on weights {scored[:12]}…, but finetune.json beside it has "
@@ -221,22 +255,25 @@ def _read_samples(path: Path, target: str) -> pd.DataFrame:
     return samples
 
 
-def _check_scores(path: Path, summary: dict[str, Any], samples: pd.DataFrame) -> None:
+def _check_scores(path: Path, record: EvaluationRecord, samples: pd.DataFrame) -> None:
     """The score of each task is the mean of its samples; the average weighs the tasks equally."""
-    tasks = _field(path, summary, "tasks")
-    if set(tasks) != set(samples["task"]):
+    if set(record.tasks) != set(samples["task"]):
         raise OwloreError(f"{path}: its tasks are not those of samples/{path.stem}.parquet")
-    for task, score in tasks.items():
+    for task, score in record.tasks.items():
         of_task = samples[samples["task"] == task]
-        mean = of_task[CORRECT[score["metric"]]].astype(float).mean()
-        if len(of_task) != score["n"] or not np.isclose(mean, score["value"], atol=1e-6):
+        if score.metric not in CORRECT:
+            raise BadInput(
+                f"{path}: tasks.{task}.metric: {score.metric!r}: allowed {', '.join(CORRECT)}"
+            )
+        mean = of_task[CORRECT[score.metric]].astype(float).mean()
+        if len(of_task) != score.n or not np.isclose(mean, score.value, atol=1e-6):
             raise OwloreError(
-                f"{path}: {task}: {score['metric']} {score['value']} over {score['n']} questions, "
+                f"{path}: {task}: {score.metric} {score.value} over {score.n} questions, "
                 f"but its samples give {mean} over {len(of_task)}"
             )
-    mean = float(np.mean([score["value"] for score in tasks.values()]))
-    if not np.isclose(mean, _field(path, summary, "average"), atol=1e-6):
-        raise OwloreError(f"{path}: average: {summary['average']} is not the mean of its tasks")
+    mean = float(np.mean([score.value for score in record.tasks.values()]))
+    if not np.isclose(mean, record.average, atol=1e-6):
+        raise OwloreError(f"{path}: average: {record.average} is not the mean of its tasks")
 
 
 def _check_same_questions(results: Results, group: Group, benchmark: str) -> None:
@@ -259,53 +296,40 @@ def _check_contamination(results: Results, entry: CellResults) -> None:
     """The check looked at what the cell was trained on and at the questions that it was asked."""
     track, seed = entry.cell.track, entry.cell.seed
     path = results.root / "contamination" / f"{track}.json"
-    found = results.contamination[track]
-    trained_on = entry.finetune.get("data_sha256")
-    if trained_on and _field(path, found, "training_sha256").get(f"seed{seed}") != trained_on:
+    check = results.contamination[track]
+    trained_on = entry.finetune.data_sha256
+    if trained_on and check.training_sha256.get(f"seed{seed}") != trained_on:
         raise OwloreError(
             f"{path}: not a check of the rows that {entry.cell.path} was trained on; "
             f"`snakemake --cores all {path}` makes it again"
         )
     for benchmark, samples in entry.samples.items():
         asked = {task: set(ids) for task, ids in samples.groupby("task")["doc_id"]}
-        checked = _field(path, found, "benchmarks").get(benchmark, {})
-        if {task: one["n"] for task, one in checked.items()} != {
+        checked = check.benchmarks.get(benchmark, {})
+        if {task: overlap.n for task, overlap in checked.items()} != {
             task: len(ids) for task, ids in asked.items()
-        } or any(not asked[task].issuperset(one["doc_ids"]) for task, one in checked.items()):
+        } or any(not asked[task].issuperset(part.doc_ids) for task, part in checked.items()):
             raise OwloreError(
                 f"{path}: {benchmark}: not a check of the questions of {entry.cell.path}; "
                 f"`snakemake --cores all {path}` makes it again"
             )
 
 
-def _by_model(study: Study, root: Path, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for model in study.models:
-        found = _if_there(root / folder / f"{model}.json")
-        if found is not None:
-            yield model, found
+def _by_model(kind: type[AnyPart], study: Study, folder: Path) -> dict[str, AnyPart]:
+    paths = {model: folder / f"{model}.json" for model in study.models}
+    return {
+        model: parse(kind, read_json(path), str(path))
+        for model, path in paths.items()
+        if path.exists()
+    }
 
 
-def _read(path: Path, target: str) -> dict[str, Any]:
-    found = _if_there(path)
-    if found is None:
-        raise _missing(path, target)
-    return found
-
-
-def _if_there(path: Path) -> dict[str, Any] | None:
+def _read(kind: type[AnyPart], path: Path, target: str) -> AnyPart:
+    """Read a file that must be there; the error names the target that makes it."""
     if not path.exists():
-        return None
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise BadInput(f"{path}: expected a JSON object, got {type(found).__name__}")
-    return found
+        raise _missing(path, target)
+    return parse(kind, read_json(path), str(path))
 
 
 def _missing(path: Path, target: str) -> BadInput:
     return BadInput(f"{path}: no such file; `snakemake --cores all {target}` makes it")
-
-
-def _field(path: Path, found: dict[str, Any], key: str) -> Any:
-    if key not in found:
-        raise OwloreError(f"{path}: {key} is missing")
-    return found[key]

@@ -45,12 +45,13 @@ def tradeoff(results: Results) -> Figure:
             found = level(results, group, benchmark, method)
             score = 100 * found.difference
             reach = 0.0 if math.isnan(found.high) else 100 * found.high - score
-            peaks = [entry.finetune["peak_bytes"] for entry in entries]
+            peaks = [entry.finetune.peak_bytes for entry in entries]
+            measured = [peak for peak in peaks if peak is not None]
             colour, marker = styles(results.study)[method]
-            if None in peaks:
+            if len(measured) < len(peaks):
                 _line_across(panel, score, f"{method} (not trained)", colour)
             else:
-                peak = float(np.mean(peaks)) / 2**30
+                peak = float(np.mean(measured)) / 2**30
                 panel.errorbar(peak, score, reach, color=colour, marker=marker, ms=8, lw=1.2)
                 tops.append((peak, score + reach, method))
         panel.margins(x=0.08)
@@ -121,7 +122,7 @@ def differences(results: Results) -> Figure:
 
 def _shown(results: Results, group: Group, benchmark: str, base: str) -> list[Any]:
     """The tasks and their average (None); the average alone where the tasks are too many."""
-    tasks = list(results.of(group, base)[0].benchmarks[benchmark]["tasks"])
+    tasks = list(results.of(group, base)[0].scores[benchmark].tasks)
     if len(tasks) == 1:
         return tasks
     return [*tasks, None] if len(tasks) <= MOST_COLUMNS else [None]
@@ -160,7 +161,7 @@ def _mtbench_score(
         overall = level(results, block.group, benchmark_of(block.judge), method)
         return overall.low, overall.difference, overall.high
     of_seeds = [
-        summary["overall"] if name == "overall" else summary["categories"].get(name)
+        summary.overall if name == "overall" else summary.categories.get(name)
         for summary in summaries(results, block, method)
     ]
     scores = [math.nan if score is None else score for score in of_seeds]

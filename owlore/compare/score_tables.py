@@ -17,6 +17,7 @@ from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import NOTHING, Column, Mark, Table, Value, signless
 from owlore.compare.table_parts import (
     METHOD,
+    accepted_notes,
     comparability_notes,
     group_record,
     lead_columns,
@@ -26,6 +27,7 @@ from owlore.compare.table_parts import (
     seed_notes,
     shared,
 )
+from owlore.records.evaluation import TaskScore
 from owlore.study.benchmarks import FAMILIES, Scale
 
 MOST_COLUMNS = 12  # more tasks than this (MMLU's subjects) are left to the CSV
@@ -101,6 +103,7 @@ def accuracy_table(results: Results, benchmark: str) -> Table:
         "Bold: better than every other method in this column (paired differences, Holm over the "
         f"{pairs(results)} pairs of methods, 5 %). =: the best, or not distinguishable from it.",
         *comparability_notes(results, benchmark),
+        *accepted_notes(results, benchmark),
     ]
     if len(tasks) > MOST_COLUMNS:
         notes.insert(1, f"The {len(tasks)} tasks one by one are in {benchmark}.csv.")
@@ -119,12 +122,12 @@ def _rows(
     group: Group,
     benchmark: str,
     tasks: Sequence[str],
-    summaries: dict[str, dict[str, Any]],
+    summaries: dict[str, TaskScore],
 ) -> list[MethodScores]:
     """A row a method of one group; `summaries` are its own tasks, `tasks` those of all groups."""
     asked: list[Task] = [task for task in tasks if task in summaries]
     asked.append(AVERAGE)
-    counts: dict[Task, int] = {task: int(summary["n"]) for task, summary in summaries.items()}
+    counts: dict[Task, int] = {task: summary.n for task, summary in summaries.items()}
     counts[AVERAGE] = sum(counts.values())
     standings = {task: standing(results, group, benchmark, task) for task in asked}
     return [
@@ -158,35 +161,31 @@ def _how_scored(
 ) -> list[str]:
     """Versions, split, shots and subsets, as the result files state them."""
     summaries = [
-        entry.benchmarks[benchmark]
+        entry.scores[benchmark]
         for group in groups
         for method in results.study.run
         for entry in results.of(group, method)
     ]
-    scored = [task for summary in summaries for task in summary["tasks"].items()]
-    versions = listed(summary["lm_eval_version"] for summary in summaries)
-    shots = listed(score["num_fewshot"] for _, score in scored)
+    scored = [task for summary in summaries for task in summary.tasks.items()]
+    versions = listed(summary.lm_eval_version for summary in summaries)
+    shots = listed(score.num_fewshot for _, score in scored)
     splits = listed(
-        score.get("split", summary["split"])
-        for summary in summaries
-        for score in summary["tasks"].values()
+        score.split or summary.split for summary in summaries for score in summary.tasks.values()
     )
     notes = [f"lm-eval {versions}, {shots}-shot, {splits} split."]
-    by_norm = {name for name, score in scored if score["metric"] == "acc_norm"}
+    by_norm = {name for name, score in scored if score.metric == "acc_norm"}
     normed = [task for task in tasks if task in by_norm]
     if normed and len(normed) <= MOST_COLUMNS:
         others = "; the others by acc" if len(normed) < len(tasks) else ""
         notes.append(f"Scored by acc_norm: {', '.join(normed)}{others}.")
-    if any(score["n"] < score["n_available"] for _, score in scored):
+    if any(score.n < score.n_available for _, score in scored):
         notes.append("Some tasks use a seeded subset of their questions; n is what was asked.")
     return notes
 
 
-def _task_summaries(results: Results, group: Group, benchmark: str) -> dict[str, dict[str, Any]]:
+def _task_summaries(results: Results, group: Group, benchmark: str) -> dict[str, TaskScore]:
     """What a result file of the group says of each task; which tasks and how many is the same."""
-    first = results.of(group, results.study.run[0])[0]
-    tasks: dict[str, dict[str, Any]] = first.benchmarks[benchmark]["tasks"]
-    return tasks
+    return results.of(group, results.study.run[0])[0].scores[benchmark].tasks
 
 
 def _score(results: Results, group: Group, method: str, benchmark: str, task: Task) -> Score:
@@ -213,11 +212,11 @@ def _score(results: Results, group: Group, method: str, benchmark: str, task: Ta
 
 def _lm_eval_score(entry: CellResults, benchmark: str, task: Task) -> tuple[float, float | None]:
     """One cell's score and standard error, as its result file has them."""
-    summary = entry.benchmarks[benchmark]
+    record = entry.scores[benchmark]
     if task is None:
-        return entry.headline(benchmark), summary["average_stderr"]
-    score = summary["tasks"][task]
-    return float(score["value"]), score["stderr"]
+        return record.average, record.average_stderr
+    score = record.tasks[task]
+    return score.value, score.stderr
 
 
 def _error_over_questions(

@@ -28,7 +28,14 @@ from owlore.compare.table_formats import (
     p_value,
     signed,
 )
-from owlore.compare.table_parts import METHOD, comparability_notes, covered, lead_columns, shared
+from owlore.compare.table_parts import (
+    METHOD,
+    accepted_notes,
+    comparability_notes,
+    covered,
+    lead_columns,
+    shared,
+)
 from owlore.stats.paired import PairedDifference, equivalence_p
 from owlore.study.benchmarks import FAMILIES, LM_EVAL, Scale
 
@@ -257,10 +264,14 @@ def _family(
         )
         for comparison, (p_holm, p_equal_holm, verdict) in zip(together, found, strict=True)
     ]
-    names = list(results.of(group, reference)[0].benchmarks[benchmark].get("tasks", []))
+    names = _tasks_of(results, group, benchmark) if benchmark in LM_EVAL else []
     if part == ALL and len(names) > 1:
         comparisons += [compared(method, task, [task]) for task in names for method in methods]
     return comparisons
+
+
+def _tasks_of(results: Results, group: Group, benchmark: str) -> list[str]:
+    return list(results.of(group, results.study.run[0])[0].scores[benchmark].tasks)
 
 
 def _compared(
@@ -313,4 +324,4 @@ def _notes(results: Results, printed: Sequence[Comparison]) -> list[str]:
     ]
     if any(not judged(results, group) for group in results.scored("mtbench")):
         notes.append("MT-Bench is not tested where its judge is a plumbing check.")
-    return notes + comparability_notes(results, *LM_EVAL)
+    return notes + comparability_notes(results, *LM_EVAL) + accepted_notes(results, *FAMILIES)

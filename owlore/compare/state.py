@@ -16,25 +16,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from owlore.core.errors import BadInput
-from owlore.core.files import read_json
 from owlore.evaluate import questions_read
 from owlore.records import proof
 from owlore.records.base import Job, Proof, Record
-from owlore.records.contamination import ContaminationJob
-from owlore.records.data import DataJob
-from owlore.records.evaluation import EvaluationJob
-from owlore.records.finetune import FinetuneJob
-from owlore.records.memory import MemoryJob
-from owlore.records.mtbench import AnswerJob, JudgeJob
-from owlore.records.outliers import OutliersJob
-from owlore.records.questions import QuestionsJob
-from owlore.records.sources import ModelJob
+from owlore.records.contamination import ContaminationJob, ContaminationRecord
+from owlore.records.data import DataJob, DataRecord
+from owlore.records.evaluation import EvaluationJob, EvaluationRecord
+from owlore.records.finetune import FinetuneJob, FinetuneRecord
+from owlore.records.memory import MemoryJob, MemoryRecord
+from owlore.records.mtbench import AnswerJob, AnswersRecord, JudgedRecord, JudgeJob
+from owlore.records.outliers import OutliersJob, OutliersRecord
+from owlore.records.questions import QuestionsJob, QuestionsRecord
+from owlore.records.sources import ModelJob, ModelRecord
 from owlore.records.stages import MODULES
 from owlore.study.config import EMBEDDED, Cell, Study
 
 MISSING = "missing"
 TRAINING = ("base", "train")
 SCORING = ("evaluate", "answer", "judge")
+RECORDS: dict[str, type[Record]] = {  # what each rule writes
+    "questions": QuestionsRecord,
+    "base_model": ModelRecord,
+    "training_data": DataRecord,
+    "score_outliers": OutliersRecord,
+    "check_overlap": ContaminationRecord,
+    "simulate": MemoryRecord,
+    "base": FinetuneRecord,
+    "train": FinetuneRecord,
+    "evaluate": EvaluationRecord,
+    "answer": AnswersRecord,
+    "judge": JudgedRecord,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class Result:
         what: whose it is: a cell, a model or a track.
         why: in plain words why it does not prove what is asked; "missing"; empty if it does.
         asked: what it has to prove.
+        accepted: where it fits by somebody's word alone, the reason that they gave.
     """
 
     rule: str
@@ -54,6 +67,7 @@ class Result:
     what: str
     why: str
     asked: Proof
+    accepted: str = ""
 
 
 def of(study: Study, root: Path, resources: Path) -> list[Result]:
@@ -66,13 +80,14 @@ def of(study: Study, root: Path, resources: Path) -> list[Result]:
     """
     results = []
     for rule, job, path, what, read in _asked(study, root, resources):
-        before, broken = _proof_of(path)
+        before, broken = _proof_of(RECORDS[rule], path)
         recorded = before.read if before is not None else {}
         # Of what is not known now, the Record's word is taken.
         known = {name: value for name, value in read.items() if value is not None}
         now = proof.of(job, MODULES[rule], recorded | known)
         why = broken or proof.misfit(before, now) or proof.altered(before, path.parent)
-        results.append(Result(rule, path, what, why, now))
+        word = "" if why else _word_for(before, now)
+        results.append(Result(rule, path, what, why, now, word))
     return results
 
 
@@ -235,14 +250,21 @@ def _of_cell(
         yield "judge", JudgeJob.of(study, cell, judge), place / "mtbench.json", cell.path, read
 
 
-def _proof_of(path: Path) -> tuple[Proof | None, str]:
+def _proof_of(kind: type[Record], path: Path) -> tuple[Proof | None, str]:
     """Return a result's proof, and what is wrong with its file, if anything."""
     if not path.exists():
         return None, MISSING
     try:
-        return Record.load(path).proof, ""
-    except BadInput:
-        return None, "not a result file"
+        return kind.load(path).proof, ""
+    except BadInput as error:
+        return None, f"not a result file ({str(error).removeprefix(f'{path}: ')})"
+
+
+def _word_for(before: Proof | None, now: Proof) -> str:
+    """Return why a result of other code was accepted; empty if it is of this code."""
+    if before is None or before.accepted is None or before.code == now.code:
+        return ""
+    return before.accepted.because
 
 
 def _needs_outliers(study: Study, cell: Cell) -> bool:
@@ -254,10 +276,10 @@ def _weights(resources: Path, model: str) -> str | None:
 
 
 def _trained_weights(path: Path) -> str | None:
-    if not path.exists():
+    try:
+        return FinetuneRecord.load(path).weights_sha256
+    except BadInput:  # not there, or told of by itself
         return None
-    value = read_json(path).get("weights_sha256")
-    return str(value) if value else None
 
 
 def _receipt(path: Path) -> str | None:

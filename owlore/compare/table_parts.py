@@ -75,6 +75,25 @@ def seed_notes(results: Results) -> list[str]:
     ]
 
 
+def accepted_notes(results: Results, *benchmarks: str) -> list[str]:
+    """Say which results behind a table are of other code and were accepted as they are.
+
+    Those are the trainings and all before them, and the scores on `benchmarks`.
+    """
+    whose: dict[tuple[str, str], list[str]] = {}
+    for result in results.accepted:
+        if result.rule == "evaluate":
+            used = result.path.stem in benchmarks
+        elif result.rule in ("answer", "judge"):
+            used = "mtbench" in benchmarks
+        else:
+            used = result.rule not in ("simulate", "check_overlap")
+        if used:
+            whose.setdefault((result.rule, result.accepted), []).append(result.what or "all")
+    parts = [f"{listed(names)} ({rule}: {because})" for (rule, because), names in whose.items()]
+    return [f"Accepted although made by other code: {'; '.join(parts)}."] if parts else []
+
+
 def pairs(results: Results) -> int:
     """How many pairs the methods of a group make: the family of the marks in a table."""
     return math.comb(len(results.study.run), 2)

@@ -23,7 +23,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, read_parquet
 from owlore.core.parsing import near
-from owlore.evaluate.question_rows import metrics_of
+from owlore.evaluate.metrics import metrics_of
 from owlore.sources import hub
 from owlore.study.config import EMBEDDED, Benchmark
 

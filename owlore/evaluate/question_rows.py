@@ -13,14 +13,15 @@ from lm_eval.api.metrics import mean, mean_stderr
 
 from owlore.core.errors import BadInput
 from owlore.core.files import sha256_text
+from owlore.evaluate.metrics import CORRECT, FLEXIBLE, metrics_of
 from owlore.evaluate.shared_prefix import SharedPrefixLM
-from owlore.records.evaluation import CORRECT, GroupScore, TaskScore
+from owlore.records.evaluation import GroupScore, TaskScore
 from owlore.study.config import Benchmark
 
 Row = dict[str, Any]
 # Columns that several questions may share: BoolQ's passage, Social IQa's story, HellaSwag's video.
 PASSAGES = ("passage", "context", "source_id")
-STRICT, FLEXIBLE = "strict-match", "flexible-extract"  # lm-eval's filters of GSM8K
+STRICT = "strict-match"  # lm-eval's filter of GSM8K
 
 
 def question_rows(
@@ -153,14 +154,6 @@ def _metrics(members: list[Any]) -> list[str]:
     """Return the metrics that all members have, in the order of CORRECT."""
     have = set.intersection(*(metrics_of(member) for member in members))
     return [metric for metric in CORRECT if metric in have]
-
-
-def metrics_of(task: Any) -> set[str]:
-    """Return the names of the metrics that a task can be scored by here."""
-    own = set(task.aggregation()) & {"acc", "acc_norm", "exact_match"}
-    if "exact_match" in own and FLEXIBLE in {f.name for f in task._filters}:
-        own.add("exact_match_flexible")
-    return own
 
 
 def _mean_and_error(metric: str, rows: list[Row]) -> dict[str, float | None]:

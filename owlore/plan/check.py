@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from owlore.core.files import free_bytes, read_json, read_jsonl
+from owlore.core.files import free_bytes, read_jsonl
 from owlore.data.training_formats import texts
+from owlore.records.sources import ModelRecord
 from owlore.sources.shapes import PUBLISHED, on_hub
 from owlore.study.config import Cell, Study
 from owlore.study.method import Trained
@@ -90,7 +91,8 @@ def _disk(study: Study, root: Path, resources: Path, trained: list[Cell]) -> str
     for name, model in study.models.items():
         file, known = resources / "models" / name / "model.json", on_hub(model.hub)
         if file.exists():
-            sizes[name], parameters[name] = (read_json(file)[k] for k in ("bytes", "parameters"))
+            record = ModelRecord.load(file)
+            sizes[name], parameters[name] = record.bytes, record.parameters
         elif known is not None:  # on the hub in two bytes a parameter
             parameters[name] = PUBLISHED[known].parameters
             sizes[name] = 2 * parameters[name]

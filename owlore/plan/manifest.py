@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from owlore.core import provenance
 from owlore.core.files import canonical_json, read_json, sha256_file, sha256_text, write_json
+from owlore.records.base import Git
+from owlore.records.study import Manifest
 from owlore.study.config import Study
 
 
@@ -17,20 +18,20 @@ def write_study(study: Study, folder: Path) -> None:
     write_json(folder / "study.json", study.model_dump(mode="json"))
     file = folder / "manifest.json"
     earlier = read_json(file) if file.exists() else {}
-    found = manifest(study)
-    if {**found, "started": earlier.get("started")} != earlier:
-        write_json(file, found)
+    now = manifest(study).model_dump(mode="json")
+    if {**now, "started": earlier.get("started")} != earlier:
+        write_json(file, now)
 
 
-def manifest(study: Study) -> dict[str, Any]:
+def manifest(study: Study) -> Manifest:
     """Return who, when, where and with what a study was started."""
-    return {
-        "study": study.study,
-        "started": provenance.now(),
-        "machine": provenance.machine(),
-        "versions": provenance.versions(),
-        "git": provenance.git_state(),
-        "lock_sha256": sha256_file(provenance.LOCK) if provenance.LOCK.exists() else None,
-        "study_sha256": sha256_text(canonical_json(study.model_dump(mode="json"))),
-        "python": sys.version.split()[0],
-    }
+    return Manifest(
+        study=study.study,
+        started=provenance.now(),
+        machine=provenance.machine(),
+        versions=provenance.versions(),
+        git=Git.model_validate(provenance.git_state()),
+        lock_sha256=sha256_file(provenance.LOCK) if provenance.LOCK.exists() else None,
+        study_sha256=sha256_text(canonical_json(study.model_dump(mode="json"))),
+        python=sys.version.split()[0],
+    )

@@ -12,7 +12,7 @@ results/README.md. A file that lacks a newer field is read with it empty.
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from owlore.core.files import canonical_json, read_json, sha256_text, write_json
 from owlore.core.parsing import parse
@@ -74,9 +74,11 @@ class Part(BaseModel):
 class Acceptance(Part):
     """Somebody's word that a result of other code holds, see `owlore accept`."""
 
-    code: dict[str, str]  # what it was accepted as the result of
-    because: str
-    date: str
+    code: dict[str, str] = Field(
+        description="file of the package → hash: what it was accepted as the result of"
+    )
+    because: str = Field(description="the reason that was given; tables show it")
+    date: str = Field(description="when")
 
 
 class Proof(Part):
@@ -85,25 +87,31 @@ class Proof(Part):
     Times are no part of it: a cell that is trained to the same weights again proves the same.
     """
 
-    job: dict[str, Any]
-    job_sha256: str
-    code: dict[str, str]  # file of the package → hash, see `owlore.core.code`
-    read: dict[str, str]  # input → hash of what was read of it
-    made: dict[str, str] = {}  # file beside the Record that was written with it → hash
-    accepted: Acceptance | None = None
+    job: dict[str, Any] = Field(description="what was asked, defaults left out")
+    job_sha256: str = Field(description="hash of that")
+    code: dict[str, str] = Field(description="file of the package → hash of what it computes")
+    read: dict[str, str] = Field(description="input → hash of what was read of it")
+    made: dict[str, str] = Field(
+        {}, description="file beside the Record that was written with it → hash"
+    )
+    accepted: Acceptance | None = Field(
+        None, description="somebody's word that a result of other code holds"
+    )
 
 
 class Git(Part):
     """The commit of the code; None outside a checkout."""
 
-    commit: str | None = None
-    dirty: bool | None = None
+    commit: str | None = Field(None, description="null outside a checkout")
+    dirty: bool | None = Field(None, description="with changes that were not committed")
 
 
 class Record(Part):
     """What a stage writes; `proof` is None in files of before there were proofs."""
 
-    proof: Proof | None = None
+    proof: Proof | None = Field(
+        None, description="what the result rests on; null in files of before there were proofs"
+    )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -122,8 +130,8 @@ class Record(Part):
 class Made(Record):
     """A Record that says when it was made and with what."""
 
-    started: str | None = None
-    ended: str | None = None
-    seconds: float | None = None
-    versions: dict[str, str] = {}
+    started: str | None = Field(None, description="ISO 8601")
+    ended: str | None = Field(None, description="ISO 8601")
+    seconds: float | None = Field(None, description="wall clock")
+    versions: dict[str, str] = Field({}, description="package → version")
     git: Git = Git()

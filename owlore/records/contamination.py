@@ -2,6 +2,8 @@
 
 from typing import Any, Self
 
+from pydantic import Field
+
 from owlore.records.base import Job, Part, Record
 from owlore.study.config import Benchmark, MTBench, Study
 
@@ -53,19 +55,21 @@ def _asked(spec: MTBench | None) -> Asked | None:
 class Overlap(Part):
     """One task's scored questions, and those that are in the training rows."""
 
-    n: int
-    exact: int
-    ngram13: int
-    flagged: int
-    share: float
-    doc_ids: list[int]
+    n: int = Field(description="scored questions")
+    exact: int = Field(description="whose text is in a training row")
+    ngram13: int = Field(description="of which 13 words in a row are")
+    flagged: int = Field(description="either of the two")
+    share: float = Field(description="flagged / n")
+    doc_ids: list[int] = Field(description="the flagged ones, as in the samples")
 
 
 class ContaminationRecord(Record):
     """The flagged questions of every benchmark and task."""
 
     track: str
-    training_rows: int
-    training_sha256: dict[str, str]
-    benchmarks: dict[str, dict[str, Overlap]]
+    training_rows: int = Field(description="distinct rows of all seeds")
+    training_sha256: dict[str, str] = Field(description="seed → hash of its rows")
+    benchmarks: dict[str, dict[str, Overlap]] = Field(
+        description="benchmark → task → what was found"
+    )
     versions: dict[str, str] = {}

@@ -2,6 +2,8 @@
 
 from typing import Self
 
+from pydantic import Field
+
 from owlore.records.base import Job, Record
 from owlore.study.config import HubPool, Study
 
@@ -33,5 +35,5 @@ class DataRecord(Record):
 
     track: str
     seed: int
-    rows: int
-    sha256: str
+    rows: int = Field(description="how many were drawn")
+    sha256: str = Field(description="of the rows' file")

@@ -2,16 +2,10 @@
 
 from typing import Self
 
+from pydantic import Field
+
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Benchmark, Cell, Study
-
-# metric -> column of the samples that has each question's outcome
-CORRECT = {
-    "acc": "correct",
-    "acc_norm": "correct_norm",
-    "exact_match": "correct",
-    "exact_match_flexible": "correct_flexible",
-}
 
 
 class EvaluationJob(Job):
@@ -32,15 +26,15 @@ class GroupScore(Part):
     """A subgroup of a task that is a group; the metric's own name is a key, too."""
 
     model_config = Part.model_config | {"extra": "allow"}
-    n: int
+    n: int = Field(description="questions")
 
 
 class TaskScore(Part):
     """A task's score by its metric, and by all the others that it has; fractions."""
 
-    metric: str
-    value: float
-    stderr: float | None = None
+    metric: str = Field(description="what the task is scored by")
+    value: float = Field(description="that metric, a fraction")
+    stderr: float | None = Field(None, description="over questions")
     acc: float | None = None
     acc_stderr: float | None = None
     acc_norm: float | None = None
@@ -49,29 +43,36 @@ class TaskScore(Part):
     exact_match_stderr: float | None = None
     exact_match_flexible: float | None = None
     exact_match_flexible_stderr: float | None = None
-    n: int
-    n_available: int
-    num_fewshot: int
-    version: float | str | None = None
-    revision: str | None = None
+    n: int = Field(description="questions that were scored")
+    n_available: int = Field(description="questions that there are")
+    num_fewshot: int = Field(description="examples before each question")
+    version: float | str | None = Field(None, description="of the task, lm-eval's")
+    revision: str | None = Field(None, description="commit of the data set on the hub")
     split: str | None = None
-    truncated: int = 0
-    groups: dict[str, GroupScore] | None = None
+    truncated: int = Field(0, description="questions whose context was cut")
+    groups: dict[str, GroupScore] | None = Field(
+        None, description="subgroup → score, of a task that is a group"
+    )
 
 
 class EvaluationRecord(Made):
     """Every task's score and their average, tasks weighing the same."""
 
     benchmark: str
-    weights_sha256: str
+    weights_sha256: str = Field(description="of the weights that were scored")
     tasks: dict[str, TaskScore]
-    average: float
+    average: float = Field(description="mean over the tasks, weighing the same")
     average_stderr: float | None = None
     split: str
-    seed: int
-    engine: str
+    seed: int = Field(description="of the subsets and the examples")
+    engine: str = Field(description="how contexts are read")
     lm_eval_version: str
     dtype: str
     device: str | None = None
     max_length: int | None = None
     batch_size: int | None = None
+
+    @property
+    def headline(self) -> float:
+        """The score that stands for the benchmark."""
+        return self.average

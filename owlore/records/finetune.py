@@ -2,6 +2,8 @@
 
 from typing import Any, Self, TypeVar
 
+from pydantic import Field
+
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Cell, Study
 from owlore.study.method import Method, MethodKind
@@ -46,7 +48,7 @@ class MemoryBytes(Part):
     weights: int = 0
     gradients: int = 0
     optimizer: int = 0
-    activations: int | None = None  # what the forward pass keeps for backward
+    activations: int | None = Field(None, description="what the forward pass keeps for backward")
 
 
 class FinetuneRecord(Made):
@@ -57,33 +59,37 @@ class FinetuneRecord(Made):
     method: str | None = None
     seed: int | None = None
     status: str = "done"
-    model_dir: str
-    adapter: bool
-    weights_sha256: str
-    base_sha256: str
-    data_sha256: str | None = None
-    outliers_sha256: str | None = None
-    ranks: int = 1
+    model_dir: str = Field(description="folder of the weights, or of the adapter")
+    adapter: bool = Field(description="whether that holds an adapter only")
+    weights_sha256: str = Field(description="of the trained weights")
+    base_sha256: str = Field(description="of the base model's")
+    data_sha256: str | None = Field(None, description="of the training rows")
+    outliers_sha256: str | None = Field(None, description="of the scores that layers were drawn by")
+    ranks: int = Field(1, description="processes")
     seconds: float = 0.0
-    tokens: int = 0
+    tokens: int = Field(0, description="that were trained on")
     tokens_per_second: float | None = None
-    examples: int = 0
+    examples: int = Field(0, description="that were trained on")
     steps: int = 0
     first_loss: float | None = None
     final_loss: float | None = None
-    trainable_parameters: int = 0
+    trainable_parameters: int = Field(0, description="most at one time")
     total_parameters: int
-    memory_bytes: MemoryBytes
-    peak_bytes: int | None = None
-    optimizer_bytes: int = 0
-    decoder_optimizer_bytes: int = 0
-    checkpoint_bytes: int
-    layer_activations: list[int] | None = None
-    switches: int = 0
-    projector_refreshes: int = 0
-    projector_seconds: float = 0.0
-    resumed_from_step: int | None = None
-    config: dict[str, Any]
+    memory_bytes: MemoryBytes = Field(description="most at one time, by kind")
+    peak_bytes: int | None = Field(
+        None, description="most that torch's allocator had handed out; null where not measured"
+    )
+    optimizer_bytes: int = Field(0, description="most at one time")
+    decoder_optimizer_bytes: int = Field(0, description="of it the decoder layers'")
+    checkpoint_bytes: int = Field(description="of the safetensors files")
+    layer_activations: list[int] | None = Field(
+        None, description="decoder layer → steps in which it was trained"
+    )
+    switches: int = Field(0, description="draws of layers")
+    projector_refreshes: int = Field(0, description="new subspaces of low-rank gradients")
+    projector_seconds: float = Field(0.0, description="time that they took")
+    resumed_from_step: int | None = Field(None, description="null where it ran through")
+    config: dict[str, Any] = Field(description="the method with all its settings")
     threads: int
     device: str
 
@@ -92,11 +98,13 @@ class HistoryRow(Part):
     """One logging step of a training."""
 
     step: int
-    loss: float
+    loss: float = Field(description="mean over the steps since the row before")
     learning_rate: float | None = None
     grad_norm: float | None = None
-    active_layers: list[int] | None = None
-    tokens: int | None = None
+    active_layers: list[int] | None = Field(
+        None, description="decoder layers that were trained; null where all are"
+    )
+    tokens: int | None = Field(None, description="so far")
     tokens_per_second: float | None = None
-    seconds: float | None = None
-    optimizer_bytes: int | None = None
+    seconds: float | None = Field(None, description="so far")
+    optimizer_bytes: int | None = Field(None, description="at this step")

@@ -45,22 +45,24 @@ class MemoryRow(Part):
 
     method: str
     track: str | None = None
-    micro_batch: int
-    seqlen: int
+    micro_batch: int = Field(description="sequences")
+    seqlen: int = Field(description="tokens of each")
     precision: str | None = None
-    peak_gib: float
+    peak_gib: float = Field(description="the sum of the parts")
     weights_gib: float
     gradients_gib: float
     optimizer_gib: float
     activations_gib: float
     temporaries_gib: float
-    needed_gib: float | None = None
-    fits: bool | None = None
+    needed_gib: float | None = Field(
+        None, description="on a card, with what allocation and context add"
+    )
+    fits: bool | None = Field(None, description="on the card that was asked for")
 
 
 class MemoryRecord(Record):
     """The rows of one model."""
 
     model: str
-    rows: list[MemoryRow]
+    rows: list[MemoryRow] = Field(description="a row a track and method")
     versions: dict[str, str] = {}

@@ -1,7 +1,9 @@
 """MT-Bench of one cell: `mtbench/answers.json` beside the answers, `mtbench.json` of each judge."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
+
+from pydantic import Field
 
 from owlore.records.base import Job, Made, Part
 from owlore.study.config import Cell, MTBench, Study
@@ -35,11 +37,11 @@ class AnswerJob(Job):
 class AnswersRecord(Made):
     """What lies in answers.jsonl; the hash leaves times out."""
 
-    model_id: str
+    model_id: str = Field(description="the model's name in FastChat's files")
     weights_sha256: str
-    answers: int
-    answers_sha256: str
-    truncated: int = 0  # prompts that were cut
+    answers: int = Field(description="how many")
+    answers_sha256: str = Field(description="of what was said, not when")
+    truncated: int = Field(0, description="prompts that were cut")
 
 
 class JudgeJob(Job):
@@ -85,13 +87,13 @@ class JudgeUsed(Part):
 
     provider: str
     model: str
-    label: str
+    label: str = Field(description="as tables show it")
 
 
 class RequestsSent(Part):
     """What was sent to an endpoint, in this run and those before."""
 
-    sent: int
+    sent: int = Field(description="in this run and those before")
     prompt_tokens: int
     completion_tokens: int
     unreadable_asked_again: int = 0
@@ -102,23 +104,63 @@ class JudgedRecord(Made):
     """A judge's scores, 1 to 10, as means over turns; see `owlore.mtbench.ratings`."""
 
     judge: JudgeUsed
-    comparable: bool
+    comparable: bool = Field(description="false: a plumbing check, too small to grade")
     weights_sha256: str
-    reference_set: str
+    reference_set: str = Field(description="whose reference answers the judge saw")
     prompt_version: str
     prompts_sha256: str | None = None
     date: str
-    overall: float | None = None
-    turn_1: float | None = None
-    turn_2: float | None = None
-    categories: dict[str, float | None] = {}
-    n: int
-    failed: int
-    unrated: int = 0
-    judgings: int = 1
-    judgings_sd: float | None = None
+    overall: float | None = Field(
+        None, description="mean rating, 1 to 10; null where none was readable"
+    )
+    turn_1: float | None = Field(None, description="of first turns")
+    turn_2: float | None = Field(None, description="of second turns")
+    categories: dict[str, float | None] = Field({}, description="category → mean rating")
+    n: int = Field(description="judgments")
+    failed: int = Field(description="without a readable rating")
+    unrated: int = Field(0, description="turns without any readable judgment")
+    judgings: int = Field(1, description="how often each turn was judged")
+    judgings_sd: float | None = Field(
+        None, description="standard deviation of the judgings' overall averages"
+    )
     questions: int
-    requests: RequestsSent | None = None
-    truncated_prompts: int = 0
-    truncated_answers: int = 0
-    max_new_tokens: int
+    requests: RequestsSent | None = Field(None, description="what was sent to an endpoint")
+    truncated_prompts: int = Field(0, description="that were cut")
+    truncated_answers: int = Field(0, description="that were cut")
+    max_new_tokens: int = Field(description="of an answer, at most")
+
+    @property
+    def headline(self) -> float | None:
+        """The score that stands for the benchmark; None where no turn was rated."""
+        return self.overall
+
+
+class Question(TypedDict):
+    """What readers need of a row of FastChat's question.jsonl."""
+
+    question_id: int
+    category: str
+    turns: list[str]
+
+
+class Choice(TypedDict):
+    """A model's answers to a question's turns."""
+
+    turns: list[str]
+
+
+class Answer(TypedDict):
+    """What readers need of a row of FastChat's answers.jsonl."""
+
+    question_id: int
+    choices: list[Choice]
+
+
+class Judgment(TypedDict):
+    """What readers need of a row of judgments.jsonl: FastChat's, and which judging it is of."""
+
+    question_id: int
+    turn: int
+    score: float
+    judgment: str
+    judging: NotRequired[int]

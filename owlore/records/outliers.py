@@ -2,6 +2,8 @@
 
 from typing import Self
 
+from pydantic import Field
+
 from owlore.records.base import Job, Made, Part, Record
 from owlore.study.config import Calibration, Study
 
@@ -21,9 +23,9 @@ class OutliersJob(Job):
 class CalibrationUsed(Part):
     """The windows that were read."""
 
-    text_sha256: str | None = None
-    samples: int
-    seqlen: int
+    text_sha256: str | None = Field(None, description="of the text's file")
+    samples: int = Field(description="windows")
+    seqlen: int = Field(description="tokens of each")
     seed: int = 0
 
 
@@ -31,12 +33,16 @@ class LayerRecord(Part):
     """One decoder layer; ratios are fractions of its entries."""
 
     index: int
-    outlier_ratio: float
+    outlier_ratio: float = Field(description="fraction of its entries")
     outlier_percent: float
-    sampling_probability: float  # of a single draw
-    outlier_ratio_interval: tuple[float, float] | None = None  # 95 %, bootstrap over samples
-    projections: dict[str, float] = {}
-    alpha: float | None = None
+    sampling_probability: float = Field(description="of a single draw")
+    outlier_ratio_interval: tuple[float, float] | None = Field(
+        None, description="95 %, bootstrap over samples"
+    )
+    projections: dict[str, float] = Field({}, description="matrix → ratio")
+    alpha: float | None = Field(
+        None, description="exponent of its matrices' eigenvalues; smaller is heavier"
+    )
 
 
 class LayerRatio(Part):
@@ -60,13 +66,13 @@ class OutliersRecord(Made):
     """The scores, at the study's M and at others."""
 
     model: str
-    weights_sha256: str
+    weights_sha256: str = Field(description="of the model that was scored")
     calibration: CalibrationUsed
-    threshold: float
+    threshold: float = Field(description="M")
     bootstrap_resamples: int | None = None
     layers: list[LayerRecord]
-    by_threshold: dict[str, list[float]] = {}
-    spearman_alpha: float | None = None
+    by_threshold: dict[str, list[float]] = Field({}, description="other M → ratio of each layer")
+    spearman_alpha: float | None = Field(None, description="rank correlation of ratio and alpha")
 
     @property
     def ratios(self) -> list[float]:

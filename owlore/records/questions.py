@@ -2,6 +2,8 @@
 
 from typing import Self
 
+from pydantic import Field
+
 from owlore.records.base import Job, Part, Record
 from owlore.study.config import Archive, Questions, Study
 
@@ -33,6 +35,6 @@ class QuestionFile(Part):
 class QuestionsRecord(Record):
     """The files that were written, what they are made of, and the rows that were left out."""
 
-    files: dict[str, QuestionFile]
-    archives: dict[str, str] = {}
-    dropped: dict[str, dict[str, int]] = {}
+    files: dict[str, QuestionFile] = Field(description="file → rows and hash")
+    archives: dict[str, str] = Field({}, description="archive → hash")
+    dropped: dict[str, dict[str, int]] = Field({}, description="file → reason → rows left out")

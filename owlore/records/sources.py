@@ -2,6 +2,8 @@
 
 from typing import Any, Self
 
+from pydantic import Field
+
 from owlore.records.base import Job, Record
 from owlore.study.config import Archive, Model, Study
 
@@ -25,11 +27,11 @@ class ModelRecord(Record):
     """What the checkpoint is: its hash, its sizes, its shape."""
 
     model: str
-    source: dict[str, Any]
-    weights_sha256: str
+    source: dict[str, Any] = Field(description="where it comes from")
+    weights_sha256: str = Field(description="of the safetensors files")
     parameters: int
     decoder_layers: int
     hidden_size: int
-    max_position_embeddings: int | None = None
+    max_position_embeddings: int | None = Field(None, description="null: no limit")
     architecture: str | None = None
-    bytes: int  # of the safetensors files
+    bytes: int = Field(description="of the safetensors files")

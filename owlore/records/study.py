@@ -2,6 +2,8 @@
 
 from typing import Any, Self
 
+from pydantic import Field
+
 from owlore.records.base import Git, Job, Part
 from owlore.study.config import Study
 
@@ -28,9 +30,9 @@ class Manifest(Part):
 
     study: str | None = None
     started: str
-    machine: dict[str, Any] = {}
-    versions: dict[str, str] = {}
+    machine: dict[str, Any] = Field({}, description="processor, cores, memory, cards")
+    versions: dict[str, str] = Field({}, description="package → version")
     git: Git = Git()
-    lock_sha256: str | None = None
-    study_sha256: str
+    lock_sha256: str | None = Field(None, description="of envs/requirements.lock")
+    study_sha256: str = Field(description="of the study, defaults filled in")
     python: str | None = None

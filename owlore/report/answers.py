@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment
 
 from owlore.compare.comparisons import base_of, judged
-from owlore.compare.results import CellResults, Group, Results
+from owlore.compare.results import CellResults, Group, Judged, Results
+from owlore.compare.rows import answers_of
 from owlore.core.errors import BadInput
-from owlore.core.files import read_jsonl, write_text
+from owlore.core.files import write_text
 from owlore.mtbench.ratings import FAILED, by_turn
 
 
@@ -46,7 +47,7 @@ def _group(results: Results, group: Group) -> dict[str, Any]:
     return {
         "name": ", ".join(group),
         "judges": _judges(results, group),
-        "asked": sorted({row["question_id"] for row in entries[0].judgments}),
+        "asked": sorted({row["question_id"] for row in entries[0].judged[""].judgments}),
         "cells": [_cell(results, entry) for entry in entries],
     }
 
@@ -56,8 +57,7 @@ def _judges(results: Results, group: Group) -> list[dict[str, Any]]:
     entry = results.of(group, results.study.run[0])[0]
     found = []
     for name in spec.judges if spec is not None else ():
-        scores = entry.judged_by(name).scores
-        label = scores["judge"]["label"]
+        label = entry.judged[name].scores.judge.label
         comparable = judged(results, group, name)
         found.append({"name": name, "label": label, "comparable": comparable})
     return found
@@ -67,26 +67,25 @@ def _cell(results: Results, entry: CellResults) -> dict[str, Any]:
     path = results.root / entry.cell.path / "mtbench" / "answers.jsonl"
     if not path.exists():
         raise BadInput(f"{path}: no such file; `snakemake --cores all mtbench` makes it")
-    names = ["", *entry.further]
     return {
         "method": entry.cell.method,
         "seed": entry.cell.seed,
         "answers": {
-            str(row["question_id"]): row["choices"][0]["turns"] for row in read_jsonl(path)
+            str(row["question_id"]): row["choices"][0]["turns"] for row in answers_of(path)
         },
-        "judged": {name: _judgments(entry, name) for name in names},
+        "judged": {name: _judgments(judged) for name, judged in entry.judged.items()},
     }
 
 
-def _judgments(entry: CellResults, judge: str) -> dict[str, Any]:
+def _judgments(judged: Judged) -> dict[str, Any]:
     """By question and turn ("81.1"): the score, and each judging's rating and words."""
-    rows = entry.judged_by(judge).judgments
-    found: dict[str, Any] = {
-        f"{question}.{turn}": {"score": score, "judgings": []}
-        for (question, turn), score in by_turn(rows).items()
-    }
+    rows = judged.judgments
+    judgings: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in rows:
         rating = None if row["score"] == FAILED else row["score"]
         words = {"rating": rating, "text": row["judgment"]}
-        found[f"{row['question_id']}.{row['turn']}"]["judgings"].append(words)
-    return found
+        judgings.setdefault((row["question_id"], row["turn"]), []).append(words)
+    return {
+        f"{question}.{turn}": {"score": score, "judgings": judgings[question, turn]}
+        for (question, turn), score in by_turn(rows).items()
+    }

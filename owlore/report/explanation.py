@@ -72,9 +72,9 @@ def _cell(results: Results, table: Table, entry: CellResults) -> list[str]:
     state = lineage.config_state(results, entry)
     line(f"  {'config':15} methods.{entry.cell.method} of {results.root / 'study.json'} {state}")
     wrong += [f"methods.{entry.cell.method}"] if state != "ok" else []
-    git = entry.finetune.get("git") or {}
-    dirty = ", with changes that were not committed" if git.get("dirty") else ""
-    line(f"  {'code':15} commit {git.get('commit') or 'unknown'}{dirty}")
+    git = entry.finetune.git
+    dirty = ", with changes that were not committed" if git.dirty else ""
+    line(f"  {'code':15} commit {git.commit or 'unknown'}{dirty}")
     receipt = results.root / "receipts" / f"{entry.cell.path}.json"
     run = f"run {read_json(receipt)['run_id']}" if receipt.exists() else "not logged"
     line(f"  {'MLflow':15} experiment {results.study.study}, {run}")

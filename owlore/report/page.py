@@ -19,6 +19,7 @@ from owlore.compare.table_formats import Table, Value, to_csv
 from owlore.compare.tables import make_tables
 from owlore.core.errors import BadInput
 from owlore.core.files import flattened, write_text
+from owlore.records.study import Manifest
 from owlore.report.answers import write_answers_page
 from owlore.report.summary import QUESTION, answer, limits
 from owlore.study.config import Study
@@ -53,7 +54,7 @@ def write_report(study: Study, root: Path) -> None:
         figures=[(name, caption, _figure(root, name)) for name, caption in CAPTIONS.items()],
         cells=[_cell(study, root, entry) for entry in results.cells],
         rows={table.name: [_row(results, table, row) for row in table.rows] for table in tables},
-        machine=[(name, _text(value)) for name, value in flattened(manifest).items()],
+        machine=[(name, _text(value)) for name, value in _stated(manifest).items()],
         limits=limits(results),
     )
     write_answers_page(results, environment)
@@ -88,24 +89,29 @@ def _cell(study: Study, root: Path, entry: CellResults) -> dict[str, Any]:
     finetune = entry.finetune
     target = (root / entry.cell.path / "finetune.json").as_posix()
     facts = {
-        "weights sha256": finetune["weights_sha256"],
-        "base model sha256": finetune["base_sha256"],
-        "training data sha256": finetune["data_sha256"],
-        "outlier scores sha256": finetune["outliers_sha256"],
-        "seconds": finetune["seconds"],
-        "steps": finetune["steps"],
-        "tokens": finetune["tokens"],
-        "first and final loss": [finetune["first_loss"], finetune["final_loss"]],
-        "resumed from step": finetune["resumed_from_step"],
-        "device, threads": [finetune["device"], finetune["threads"]],
-        "started, ended": [finetune["started"], finetune["ended"]],
+        "weights sha256": finetune.weights_sha256,
+        "base model sha256": finetune.base_sha256,
+        "training data sha256": finetune.data_sha256,
+        "outlier scores sha256": finetune.outliers_sha256,
+        "seconds": finetune.seconds,
+        "steps": finetune.steps,
+        "tokens": finetune.tokens,
+        "first and final loss": [finetune.first_loss, finetune.final_loss],
+        "resumed from step": finetune.resumed_from_step,
+        "device, threads": [finetune.device, finetune.threads],
+        "started, ended": [finetune.started, finetune.ended],
     }
     return {
         "path": entry.cell.path,
         "facts": {name: _text(value) for name, value in facts.items()},
-        "config": json.dumps(finetune["config"], indent=1, ensure_ascii=False),
+        "config": json.dumps(finetune.config, indent=1, ensure_ascii=False),
         "command": f"snakemake --cores all {target}{lineage.named(study)}",
     }
+
+
+def _stated(manifest: Manifest) -> dict[str, Any]:
+    """What the manifest says, by dotted names; what it does not have is not shown."""
+    return flattened(manifest.model_dump(exclude_unset=True))
 
 
 def _text(value: Any) -> str:

@@ -4,13 +4,15 @@ A difference is called one, and two methods equally good, only where the signifi
 (paired, Holm, 5 %). "No difference shown" is never turned into "equal".
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from owlore.compare.comparisons import base_of, full_of, judged, owlore_of, standing
 from owlore.compare.paper import comparable, other_models
 from owlore.compare.results import Group, Results
 from owlore.compare.significance_table import significance_table
 from owlore.compare.table_formats import interval, number, signed
+from owlore.records.finetune import FinetuneRecord
 from owlore.study.benchmarks import FAMILIES, LM_EVAL
 
 QUESTION = (
@@ -18,6 +20,21 @@ QUESTION = (
     "low-rank gradients (OwLore), reach the accuracy of full fine-tuning and of other "
     "memory-efficient methods, and what does it cost?"
 )
+
+
+class Cost(NamedTuple):
+    """A cost of a training, and how a sentence has it: by `unit`, with `suffix`."""
+
+    name: str
+    of: Callable[[FinetuneRecord], float | None]
+    unit: int
+    digits: int
+    suffix: str
+
+
+PEAK = Cost("peak memory", lambda cell: cell.peak_bytes, 2**30, 2, " GiB")
+STATE = Cost("optimizer state", lambda cell: cell.optimizer_bytes, 2**20, 0, " MiB")
+TIME = Cost("training time", lambda cell: cell.seconds, 1, 0, " s")
 
 
 def answer(results: Results) -> list[dict[str, Any]]:
@@ -69,17 +86,16 @@ def limits(results: Results) -> list[str]:
             "nothing about the methods."
         )
     for track, checked in results.contamination.items():
-        for name, tasks in checked["benchmarks"].items():
-            flagged, n = (sum(task[key] for task in tasks.values()) for key in ("flagged", "n"))
+        for name, tasks in checked.benchmarks.items():
+            flagged = sum(task.flagged for task in tasks.values())
+            n = sum(task.n for task in tasks.values())
             if flagged:
                 found.append(
                     f"{flagged} of {n} questions of {name} are in the training rows of track "
                     f"{track}, wholly or in part. The table of such questions has the scores "
                     "without them."
                 )
-    if any(
-        entry.finetune["device"] == "cpu" and entry.finetune["steps"] for entry in results.cells
-    ):
+    if any(entry.finetune.device == "cpu" and entry.finetune.steps for entry in results.cells):
         found.append(
             "Peak memory on a CPU is what torch's allocator hands out. A GPU's kernels have other "
             "work space, and a GPU shows more: context and fragmentation."
@@ -127,7 +143,7 @@ def _memory_clause(results: Results, group: Group) -> str:
 
 
 def _ratio(results: Results, group: Group, ours: str, full: str) -> float | None:
-    peaks = [_mean(results, group, name, "peak_bytes") for name in (ours, full)]
+    peaks = [_mean(results, group, name, PEAK) for name in (ours, full)]
     return None if peaks[0] is None or not peaks[1] else peaks[0] / peaks[1]
 
 
@@ -175,16 +191,16 @@ def _cost(results: Results, group: Group) -> list[str]:
     if ours is None or full is None:
         return []
     parts = []
-    for key, name, unit, digits, suffix in (
-        ("peak_bytes", "peak memory", 2**30, 2, " GiB"),
-        ("optimizer_bytes", "optimizer state", 2**20, 0, " MiB"),
-        ("seconds", "training time", 1, 0, " s"),
-    ):
-        values = [_mean(results, group, method, key) for method in (ours, full)]
-        if None not in values:
-            first, second = (number(v / unit, digits, suffix).text for v in values if v is not None)
-            parts.append(f"{name} {first} against {second}")
-    devices = {entry.finetune["device"] for entry in results.of(group, ours)}
+    for cost in (PEAK, STATE, TIME):
+        values = [_mean(results, group, method, cost) for method in (ours, full)]
+        texts = [
+            number(value / cost.unit, cost.digits, cost.suffix).text
+            for value in values
+            if value is not None
+        ]
+        if len(texts) == len(values):
+            parts.append(f"{cost.name} {' against '.join(texts)}")
+    devices = {entry.finetune.device for entry in results.of(group, ours)}
     where = ", ".join(sorted(devices))
     return [f"Cost on {where}, {ours} against {full}: {'; '.join(parts)}."] if parts else []
 
@@ -224,6 +240,8 @@ def _percent(results: Results, group: Group, benchmark: str, method: str) -> str
     return number(100 * sum(scores) / len(scores), 1, " %").text
 
 
-def _mean(results: Results, group: Group, method: str, key: str) -> float | None:
-    values = [entry.finetune[key] for entry in results.of(group, method)]
-    return None if None in values else sum(values) / len(values)
+def _mean(results: Results, group: Group, method: str, cost: Cost) -> float | None:
+    """Mean over the seeds; None where it was not measured for one of them."""
+    values = [cost.of(entry.finetune) for entry in results.of(group, method)]
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if len(measured) == len(values) else None

@@ -1,19 +1,32 @@
 """What a cell, and the whole study, show as MLflow runs: result files in, `Run` records out."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from owlore.compare.rows import answers_of, history_of, judgments_of, questions_of
 from owlore.core.errors import BadInput
-from owlore.core.files import canonical_json, flattened, read_json, read_jsonl, sha256_text
+from owlore.core.files import canonical_json, flattened, read_json, sha256_text
+from owlore.core.parsing import parse
+from owlore.records.base import Git, Made
+from owlore.records.evaluation import EvaluationRecord
+from owlore.records.finetune import FinetuneRecord, HistoryRow
+from owlore.records.mtbench import Answer, JudgedRecord, Judgment, Question
+from owlore.records.study import Manifest
 from owlore.study.benchmarks import FAMILIES, LM_EVAL
 from owlore.study.config import Cell, Study
 from owlore.tracking.store import DIGEST_LENGTH, NOTE, STAGE, Run
 
 GIB = 2**30
-CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")  # columns of history.jsonl
+# of history.jsonl, as MLflow names them
+CURVES: dict[str, Callable[[HistoryRow], float | None]] = {
+    "loss": lambda row: row.loss,
+    "learning_rate": lambda row: row.learning_rate,
+    "grad_norm": lambda row: row.grad_norm,
+    "tokens_per_second": lambda row: row.tokens_per_second,
+}
 CURVE_POINTS = 1000  # a longer curve is thinned: a chart shows fewer, history.jsonl has them all
 
 
@@ -37,47 +50,53 @@ def cell_run(study: Study, root: Path, cell: Cell) -> Run:
     """
     files = cell_files(study, root, cell)
     names = ["finetune", *study.tracks[cell.track].score_files]
-    results = {name: read_json(path) for name, path in zip(names, files, strict=True)}
-    finetune = results["finetune"]
+    described = files[0]
+    finetune = FinetuneRecord.load(described)
+    scores = {
+        name: (EvaluationRecord if name in LM_EVAL else JudgedRecord).load(path)
+        for name, path in zip(names[1:], files[1:], strict=True)
+    }
     identity = {"method": cell.method, "model": cell.model, "track": cell.track, "seed": cell.seed}
     shared: dict[str, Any] = {
-        "params": identity | flattened(finetune["config"]),
-        "tags": _provenance(finetune) | _machine(root),
+        "params": identity | flattened(finetune.config),
+        "tags": _training_tags(finetune) | _machine(root),
         "dataset": _dataset(study, cell, finetune),
     }
     title = cell.method if cell.seed is None else f"{cell.method} seed{cell.seed}"
     totals = _training_metrics(finetune)
+    times = _times(finetune, described)
     children = {}
-    if finetune["steps"]:  # the base model was not trained
+    if finetune.steps:  # the base model was not trained
         history = root / cell.path / "history.jsonl"
         children["finetune"] = Run(
             name=f"finetune: {title}",
-            times=_times(finetune),
+            times=times,
             metrics={f"finetune/{name}": value for name, value in totals.items()},
-            curves=_curves(history, _times(finetune)),
-            files=(("", files[0]), ("", history)),
+            curves=_curves(history, times),
+            files=(("", described), ("", history)),
             **shared,
         )
-    for name, path in zip(names[1:], files[1:], strict=True):
-        if name in LM_EVAL:
-            children[name] = _lm_eval_run(root, title, results[name], path, identity)
+    for (name, record), path in zip(scores.items(), files[1:], strict=True):
+        if isinstance(record, EvaluationRecord):
+            children[name] = _lm_eval_run(root, title, record, path, identity)
         else:
             answers = root / cell.path / "mtbench" / "answers.jsonl"
             shown = name.removesuffix("/mtbench")  # "mtbench", or "mtbench/<further judge>"
-            children[shown] = _mtbench_run(root, title, results[name], path, identity, answers)
+            children[shown] = _mtbench_run(root, title, record, path, identity, answers)
     note = f"Curves, scores per task and answers are in the child runs: {', '.join(children)}."
-    if "mtbench" in results:
-        note += f"\n\nMT-Bench: {results['mtbench']['judge']['label']}."
+    headline = scores.get("mtbench")
+    if isinstance(headline, JudgedRecord):
+        note += f"\n\nMT-Bench: {headline.judge.label}."
     shared["tags"] = shared["tags"] | {STAGE: "cell", NOTE: note}
     return Run(
         name=f"{title} ({cell.model}, {cell.track})",
-        times=_span(_times(result) for result in results.values()),
+        times=_span([times, *(run.times for run in children.values())]),
         metrics=totals
-        | {"tokens_per_second": finetune["tokens_per_second"]}
+        | {"tokens_per_second": finetune.tokens_per_second}
         | {
-            family.metric: results[name][family.headline]
+            family.metric: scores[name].headline
             for name, family in FAMILIES.items()
-            if name in results
+            if name in scores
         },
         files=tuple((_folder(name), path) for name, path in zip(names, files, strict=True)),
         children=children,
@@ -103,10 +122,10 @@ def study_run(study: Study, root: Path) -> Run:
     for folder in ("tables", "figures", "outliers", "memory", "contamination"):
         paths = sorted(path for path in (root / folder).glob("[!.]*") if path.is_file())
         files += [(folder, path) for path in paths]
-    manifest = read_json(root / "manifest.json")
+    manifest = _manifest(root / "manifest.json")
     results = [path for cell in study.cells() for path in cell_files(study, root, cell)]
-    times = [_times(read_json(path)) for path in results if path.exists()]
-    started = _milliseconds(manifest["started"])
+    times = [_times(Made.load(path), path) for path in results if path.exists()]
+    started = _milliseconds(manifest.started)
     return Run(
         name=f"study {study.study}",
         times=_span([(started, started), *times]),
@@ -117,60 +136,66 @@ def study_run(study: Study, root: Path) -> Run:
             "seeds": ", ".join(map(str, study.seeds)),
             "cells": len(study.cells()),
         },
-        tags=_provenance(manifest)
+        tags={"study_sha256": manifest.study_sha256, "lock_sha256": manifest.lock_sha256}
+        | _provenance(manifest.versions, manifest.git)
         | _machine(root)
         | {STAGE: "study", NOTE: f"{study.description}\n\nReport, tables and figures: Artifacts."},
         files=tuple(files),
     )
 
 
-def _training_metrics(finetune: Mapping[str, Any]) -> dict[str, float | None]:
+def _training_metrics(finetune: FinetuneRecord) -> dict[str, float | None]:
     """Totals of a training; sizes in GiB, times in seconds."""
-    memory = finetune["memory_bytes"]
-    trainable, total = finetune["trainable_parameters"], finetune["total_parameters"]
+    memory = finetune.memory_bytes
+    trainable, total = finetune.trainable_parameters, finetune.total_parameters
     return {
-        "peak_gib": _gib(finetune["peak_bytes"]),
-        "weights_gib": _gib(memory["weights"]),
-        "gradients_gib": _gib(memory["gradients"]),
-        "optimizer_gib": _gib(memory["optimizer"]),
-        "checkpoint_gib": _gib(finetune["checkpoint_bytes"]),
-        "seconds": finetune["seconds"],
-        "projector_seconds": finetune["projector_seconds"],
-        "tokens": finetune["tokens"],
-        "steps": finetune["steps"],
-        "first_loss": finetune["first_loss"],
-        "final_loss": finetune["final_loss"],
+        "peak_gib": _gib(finetune.peak_bytes),
+        "weights_gib": _gib(memory.weights),
+        "gradients_gib": _gib(memory.gradients),
+        "optimizer_gib": _gib(memory.optimizer),
+        "checkpoint_gib": _gib(finetune.checkpoint_bytes),
+        "seconds": finetune.seconds,
+        "projector_seconds": finetune.projector_seconds,
+        "tokens": finetune.tokens,
+        "steps": finetune.steps,
+        "first_loss": finetune.first_loss,
+        "final_loss": finetune.final_loss,
         "trainable_parameters": trainable,
         "trainable_percent": 100 * trainable / total,
     }
 
 
 def _lm_eval_run(
-    root: Path, title: str, result: dict[str, Any], path: Path, identity: dict[str, Any]
+    root: Path, title: str, record: EvaluationRecord, path: Path, identity: dict[str, Any]
 ) -> Run:
-    benchmark, scores = path.stem, result["tasks"].values()
+    benchmark, scores = path.stem, record.tasks.values()
     metrics = {
-        f"{benchmark}/average": result["average"],
-        f"{benchmark}/average_stderr": result["average_stderr"],
-        f"{benchmark}/seconds": result["seconds"],
+        f"{benchmark}/average": record.average,
+        f"{benchmark}/average_stderr": record.average_stderr,
+        f"{benchmark}/seconds": record.seconds,
     }
-    for task, score in result["tasks"].items():
-        metrics[f"{benchmark}/{task}"] = score["value"]
-        metrics[f"{benchmark}/{task}_stderr"] = score["stderr"]
+    for task, score in record.tasks.items():
+        metrics[f"{benchmark}/{task}"] = score.value
+        metrics[f"{benchmark}/{task}_stderr"] = score.stderr
     params = {
-        **_pick(result, ("split", "engine", "dtype", "lm_eval_version")),
-        "eval_seed": result["seed"],
-        "num_fewshot": _distinct(score["num_fewshot"] for score in scores),
-        "metric": _distinct(score["metric"] for score in scores),
-        "tasks": len(result["tasks"]),
-        "questions": sum(score["n"] for score in scores),
+        "split": record.split,
+        "engine": record.engine,
+        "dtype": record.dtype,
+        "lm_eval_version": record.lm_eval_version,
+        "eval_seed": record.seed,
+        "num_fewshot": _distinct(score.num_fewshot for score in scores),
+        "metric": _distinct(score.metric for score in scores),
+        "tasks": len(record.tasks),
+        "questions": sum(score.n for score in scores),
     }
     return Run(
         name=f"{benchmark}: {title}",
-        times=_times(result),
+        times=_times(record, path),
         params=identity | params,
         metrics=metrics,
-        tags=_provenance(result) | _machine(root),
+        tags={"weights_sha256": record.weights_sha256, "device": record.device}
+        | _provenance(record.versions, record.git)
+        | _machine(root),
         files=(("", path),),
     )
 
@@ -178,7 +203,7 @@ def _lm_eval_run(
 def _mtbench_run(
     root: Path,
     title: str,
-    result: dict[str, Any],
+    record: JudgedRecord,
     path: Path,
     identity: dict[str, Any],
     answers: Path,
@@ -188,52 +213,83 @@ def _mtbench_run(
     judge = f" by {path.parent.name}" if further else ""
     judgments = (path.parent if further else answers.parent) / "judgments.jsonl"
     questions = root / "questions" / "mtbench" / "question.jsonl"
-    page = _answers_page(read_jsonl(questions), read_jsonl(answers), read_jsonl(judgments))
-    names = ("reference_set", "prompt_version", "prompts_sha256", "questions", "max_new_tokens")
-    params = _pick(result, (*names, "n", "judgings"))
-    counted = ("overall", "turn_1", "turn_2", "failed", "unrated", "judgings_sd", "seconds")
-    metrics = _pick(result, counted) | result["categories"]
+    page = _answers_page(questions_of(questions), answers_of(answers), judgments_of(judgments))
+    params = {
+        "reference_set": record.reference_set,
+        "prompt_version": record.prompt_version,
+        "prompts_sha256": record.prompts_sha256,
+        "questions": record.questions,
+        "max_new_tokens": record.max_new_tokens,
+        "n": record.n,
+        "judgings": record.judgings,
+    }
+    metrics = {
+        "overall": record.overall,
+        "turn_1": record.turn_1,
+        "turn_2": record.turn_2,
+        "failed": record.failed,
+        "unrated": record.unrated,
+        "judgings_sd": record.judgings_sd,
+        "seconds": record.seconds,
+        **record.categories,
+    }
     return Run(
         name=f"mtbench{judge}: {title}",
-        times=_times(result),
-        params=identity | params | flattened({"judge": result["judge"]}),
+        times=_times(record, path),
+        params=identity | params | flattened({"judge": record.judge.model_dump()}),
         metrics={f"mtbench/{name}": value for name, value in metrics.items()},
-        tags=_provenance(result) | _machine(root) | {"mtbench_comparable": result["comparable"]},
+        tags={"weights_sha256": record.weights_sha256}
+        | _provenance(record.versions, record.git)
+        | _machine(root)
+        | {"mtbench_comparable": record.comparable},
         files=(("", path), ("", answers), ("", judgments)),
         texts={"answers_and_judgments.html": page},
     )
 
 
-def _provenance(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Tags that say what made a result; absent or null keys make no tag."""
-    hashes = ("weights_sha256", "base_sha256", "data_sha256", "outliers_sha256", "study_sha256")
-    tags = _pick(result, (*hashes, "lock_sha256", "device", "threads"))
-    tags |= {f"version.{name}": version for name, version in result["versions"].items()}
-    if "config" in result:
-        tags["config_sha256"] = sha256_text(canonical_json(result["config"]))
-    commit, dirty = result["git"]["commit"], result["git"]["dirty"]
-    tags |= {"git_commit": commit, "git_dirty": dirty, "mlflow.source.git.commit": commit}
+def _training_tags(finetune: FinetuneRecord) -> dict[str, Any]:
+    """Tags that say what a cell was made of and with."""
+    return {
+        "weights_sha256": finetune.weights_sha256,
+        "base_sha256": finetune.base_sha256,
+        "data_sha256": finetune.data_sha256,
+        "outliers_sha256": finetune.outliers_sha256,
+        "device": finetune.device,
+        "threads": finetune.threads,
+        "config_sha256": sha256_text(canonical_json(finetune.config)),
+    } | _provenance(finetune.versions, finetune.git)
+
+
+def _provenance(versions: Mapping[str, str], git: Git) -> dict[str, Any]:
+    """Tags that say with what a result was made; a null makes no tag."""
+    tags: dict[str, Any] = {f"version.{name}": version for name, version in versions.items()}
+    tags |= {"git_commit": git.commit, "git_dirty": git.dirty}
+    tags["mlflow.source.git.commit"] = git.commit
     return tags | {"mlflow.source.name": "owlore", "mlflow.source.type": "LOCAL"}
 
 
 def _machine(root: Path) -> dict[str, Any]:
     path = root / "manifest.json"
-    machine = read_json(path)["machine"] if path.exists() else {}
+    machine = _manifest(path).machine if path.exists() else {}
     return {f"machine.{name}": value for name, value in machine.items()}
 
 
-def _dataset(study: Study, cell: Cell, finetune: Mapping[str, Any]) -> dict[str, str] | None:
+def _manifest(path: Path) -> Manifest:
+    return parse(Manifest, read_json(path), str(path))
+
+
+def _dataset(study: Study, cell: Cell, finetune: FinetuneRecord) -> dict[str, str] | None:
     """The training mixture as MLflow's data set; its digest is cut to MLflow's length."""
-    if not finetune["data_sha256"]:
+    if not finetune.data_sha256:
         return None
     mixture = {
-        "num_rows": finetune["examples"],
+        "num_rows": finetune.examples,
         "pools": study.tracks[cell.track].train,
-        "sha256": finetune["data_sha256"],
+        "sha256": finetune.data_sha256,
     }
     return {
         "name": f"{cell.track} training examples",
-        "digest": finetune["data_sha256"][:DIGEST_LENGTH],
+        "digest": finetune.data_sha256[:DIGEST_LENGTH],
         "source_type": "local",
         "source": canonical_json({"uri": f"data/{cell.track}/seed{cell.seed}.jsonl"}),
         "profile": canonical_json(mixture),
@@ -242,25 +298,25 @@ def _dataset(study: Study, cell: Cell, finetune: Mapping[str, Any]) -> dict[str,
 
 def _curves(path: Path, times: tuple[int, int]) -> dict[str, list[tuple[int, int, float]]]:
     """Curves of history.jsonl as (step, time, value), each thinned to CURVE_POINTS."""
-    rows = read_jsonl(path)
+    rows = history_of(path)
     stride = -(-len(rows) // CURVE_POINTS) or 1
     rows = [*rows[:-1:stride], *rows[-1:]]
     return {
         name: [
-            (row["step"], min(times[0] + round(1000 * row["seconds"]), times[1]), row[name])
+            (row.step, min(times[0] + round(1000 * (row.seconds or 0.0)), times[1]), value)
             for row in rows
-            if row[name] is not None
+            if (value := value_of(row)) is not None
         ]
-        for name in CURVES
+        for name, value_of in CURVES.items()
     }
 
 
 def _answers_page(
-    questions: list[dict[str, Any]], answers: list[dict[str, Any]], judgments: list[dict[str, Any]]
+    questions: list[Question], answers: list[Answer], judgments: list[Judgment]
 ) -> str:
     """A page with each turn's question and answer beside the judgment and its score."""
     known = {question["question_id"]: question for question in questions}
-    judged: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    judged: dict[tuple[int, int], list[Judgment]] = {}
     for row in judgments:
         judged.setdefault((row["question_id"], row["turn"]), []).append(row)
     lines = []
@@ -287,8 +343,12 @@ def _answers_page(
     )
 
 
-def _times(result: Mapping[str, Any]) -> tuple[int, int]:
-    return _milliseconds(result["started"]), _milliseconds(result["ended"])
+def _times(made: Made, path: Path) -> tuple[int, int]:
+    """Return start and end of what a Record tells of; BadInput where it does not say."""
+    if made.started is None or made.ended is None:
+        key = "started" if made.started is None else "ended"
+        raise BadInput(f"{path}: {key}: this key is required")
+    return _milliseconds(made.started), _milliseconds(made.ended)
 
 
 def _span(times: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -300,10 +360,6 @@ def _milliseconds(iso: str) -> int:
     """Unix milliseconds of an ISO 8601 time; one without a zone is UTC."""
     when = datetime.fromisoformat(iso)
     return round(1000 * (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
-
-
-def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values}
 
 
 def _distinct(values: Iterable[Any]) -> str:

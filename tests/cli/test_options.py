@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import yaml
+from support.described import cell_of
 from support.small_models import save_tiny
 from support.studies import STUDY, changed, write
 
@@ -42,15 +43,14 @@ def test_weights_are_a_model_an_adapter_or_a_cells(model, tmp_path):
     assert options.weights_of(adapted) == Weights(model, adapter, weights_sha256(adapter))
 
     file = tmp_path / "finetune.json"
-    cell = {"model_dir": str(model), "adapter": False, "weights_sha256": "ab"}
-    write_json(file, cell)
+    cell_of(model_dir=str(model), weights_sha256="ab").save(file)
     chosen = given(cell_file=file, model=tmp_path / "base", adapter=None)
     assert options.weights_of(chosen) == Weights(model, None, "ab"), "its own, whole"
-    write_json(file, {**cell, "adapter": True})
+    cell_of(model_dir=str(model), weights_sha256="ab", adapter=True).save(file)
     assert options.weights_of(chosen) == Weights(tmp_path / "base", model, "ab"), (
         "an adapter on the base"
     )
-    write_json(file, {**cell, "model_dir": str(tmp_path / "purged")})
+    cell_of(model_dir=str(tmp_path / "purged")).save(file)
     with pytest.raises(BadInput, match=rf"weights are gone from .*purged; .*-R finetune {file}"):
         options.weights_of(chosen)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from support.results_proofs import reprove
 from support.results_studies import METHODS, fake_study
 from support.results_tree import write_fake_results
 
@@ -57,7 +58,7 @@ def test_difference_is_the_stats_on_the_parquet(results):
     assert astuple(got)[:9] == pytest.approx(astuple(want)[:9])
     assert got.seeds == 3
     averages = [
-        np.mean([entry.benchmarks["commonsense"]["average"] for entry in results.of(GROUP, name)])
+        np.mean([entry.scores["commonsense"].average for entry in results.of(GROUP, name)])
         for name in ("owlore", "base")
     ]
     assert got.difference == pytest.approx(averages[0] - averages[1])
@@ -98,6 +99,7 @@ def test_identical_methods_tie(tmp_path: Path):
         write_json(
             twin / f"{name}.json", read_json(full / f"{name}.json") | {"weights_sha256": own}
         )
+    reprove(study, tmp_path)
     results = load(study, tmp_path)
     assert standing(results, GROUP, "commonsense") == {"full": "tie", "twin": "tie"}
     assert difference(results, GROUP, "commonsense", "full", "twin").p_value == 1
@@ -116,7 +118,7 @@ def test_a_clear_winner_is_best_and_a_close_one_ties(tmp_path: Path):
 
 def test_levels_cover_questions_and_seeds(results):
     found = level(results, GROUP, "commonsense", "owlore")
-    averages = [entry.benchmarks["commonsense"]["average"] for entry in results.of(GROUP, "owlore")]
+    averages = [entry.scores["commonsense"].average for entry in results.of(GROUP, "owlore")]
     assert found.difference == pytest.approx(np.mean(averages))
     assert found.seed_error == pytest.approx(np.std(averages, ddof=1) / np.sqrt(3))
     base = level(results, GROUP, "commonsense", "base", "quartz_mini")
@@ -175,6 +177,7 @@ def test_subjects_are_strata(tmp_path: Path):
         samples = pd.read_parquet(path)
         samples["subject"] = np.where(samples["doc_id"] % 3 == 0, "law", "logic")
         samples.to_parquet(path, index=False)
+    reprove(study, tmp_path)
     results = load(study, tmp_path)
     a, b = (
         pd.read_parquet(tmp_path / f"mini/tiny_model/{name}/seed0/samples/mmlu.parquet")

@@ -26,8 +26,8 @@ def scored(tmp_path: Path):
     write_fake_results(study, tmp_path)
     path = tmp_path / "contamination" / "mini.json"
     found = read_json(path)
-    found["benchmarks"]["mtbench"]["mtbench"] = made_up(8, [82])
-    found["benchmarks"]["mmlu"]["mmlu_mini"] = made_up(57, list(range(57)))
+    found["benchmarks"]["mtbench"]["mtbench"] = made_up(8, [82]).model_dump()
+    found["benchmarks"]["mmlu"]["mmlu_mini"] = made_up(57, list(range(57))).model_dump()
     write_json(path, found)
     return study, tmp_path, found["benchmarks"]
 

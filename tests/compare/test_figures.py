@@ -104,11 +104,11 @@ def test_layer_map_covers_every_trained_step_and_layer(made):
     for panel in figure.axes:
         entry = results.of(GROUP, panel.get_title(loc="left"))[0]
         area = sum(bar.get_width() * bar.get_height() for bar in panel.patches)
-        assert area == pytest.approx(sum(entry.finetune["layer_activations"]))
-        per_layer = np.zeros(len(entry.finetune["layer_activations"]))
+        assert area == pytest.approx(sum(entry.finetune.layer_activations))
+        per_layer = np.zeros(len(entry.finetune.layer_activations))
         for bar in panel.patches:
             per_layer[round(bar.get_y() + 0.5)] += bar.get_width()
-        assert per_layer.tolist() == entry.finetune["layer_activations"]
+        assert per_layer.tolist() == entry.finetune.layer_activations
 
 
 def test_nothing_to_show_is_said(tmp_path: Path):
@@ -158,5 +158,5 @@ def test_mtbench_shows_each_method_where_its_scores_are(made):
         if len(line.get_xdata()) == 1
     }
     for method in study.run:
-        scores = [entry.judged_by("").scores["overall"] for entry in results.of(GROUP, method)]
+        scores = [entry.judged[""].scores.overall for entry in results.of(GROUP, method)]
         assert marks[styles(study)[method][1]] == pytest.approx(np.mean(scores))

@@ -20,7 +20,8 @@ FLAT = {
 def state(method: str, config: dict[str, Any]) -> str:
     cell = Cell(track="mini", model="toy", method=method, seed=0)
     results: Any = SimpleNamespace(study=check_study(STUDY))
-    entry: Any = SimpleNamespace(cell=cell, finetune={"config": config})
+    finetune = SimpleNamespace(config=config)
+    entry: Any = SimpleNamespace(cell=cell, finetune=finetune)
     return config_state(results, entry)
 
 

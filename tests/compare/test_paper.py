@@ -101,7 +101,7 @@ def test_verdict_follows_the_interval(tmp_path: Path, skill, questions, verdict)
     claim = claims(results)[0]
     assert claim.verdict == verdict
     averages = {
-        name: results.of(GROUP, name)[0].benchmarks["commonsense"]["average"]
+        name: results.of(GROUP, name)[0].scores["commonsense"].average
         for name in ("full", "lora", "galore", "lisa", "owlore")
     }
     baselines = {name: value for name, value in averages.items() if name != "owlore"}

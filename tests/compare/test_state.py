@@ -18,10 +18,6 @@ def made(tmp_path):
     """Results that prove what their study asks, as if they had just been made."""
     study, root = fake_study(run=["base", "full", "lisa"]), tmp_path / "made-up"
     write_fake_results(study, root, memory=False)
-    for result in state.of(study, root, tmp_path):
-        if result.path.exists():
-            proof = result.asked.model_dump(mode="json")
-            write_json(result.path, read_json(result.path) | {"proof": proof})
     return study, root, tmp_path
 
 
@@ -44,7 +40,8 @@ def change(path, *keys, value):
 def test_what_was_just_made_fits_and_the_rest_is_missing(made):
     whys = {result.why for result in state.of(*made) if result.path.exists()}
     assert whys == {""}
-    assert reasons(made, "questions") == {"": "missing"}
+    assert reasons(made, "questions") == {"": ""}
+    assert reasons(made, "training_data") == {"mini seed0": "missing"}
     assert set(reasons(made, "evaluate")) == CELLS
     assert state.unfit(state.of(*made)) == [] and state.told(state.of(*made)) == []
     state.refuse(state.of(*made), [])
@@ -82,12 +79,12 @@ def test_other_code_no_proof_and_a_torn_file_are_told_apart(made):
     cells = [made[1] / cell / "finetune.json" for cell in sorted(CELLS)]
     change(cells[0], "proof", "code", "train/base.py", value="other")
     change(cells[1], "proof", value=None)
-    cells[2].write_text('{"proof": 1}')
+    change(cells[2], "weights_sha256", value=1)
     found = reasons(made, "base") | reasons(made, "train")
     assert [found[cell] for cell in sorted(CELLS)] == [
         "code changed: owlore/train/base.py",
         "no proof: made by an older owlore",
-        "not a result file",
+        "not a result file (weights_sha256: 1: Input should be a valid string)",
     ]
 
 

@@ -68,21 +68,21 @@ def test_csv_holds_the_inputs_exactly(made):
     for benchmark in ("commonsense", "mmlu"):
         rows = read(root, benchmark).set_index("method")
         for entry in results.cells:
-            row, scored = rows.loc[entry.cell.method], entry.benchmarks[benchmark]
-            assert row["average"] == scored["average"]
-            assert row["average_stderr"] == scored["average_stderr"]
-            for task, score in scored["tasks"].items():
-                assert row[task] == score["value"]
-                assert row[f"{task}_stderr"] == score["stderr"]
-                assert row[f"{task}_n"] == score["n"]
+            row, scored = rows.loc[entry.cell.method], entry.scores[benchmark]
+            assert row["average"] == scored.average
+            assert row["average_stderr"] == scored.average_stderr
+            for task, score in scored.tasks.items():
+                assert row[task] == score.value
+                assert row[f"{task}_stderr"] == score.stderr
+                assert row[f"{task}_n"] == score.n
     judged = read(root, "mtbench").set_index("method")
     costs = read(root, "efficiency").set_index("method")
     for entry in results.cells:
-        scores, finetune = entry.benchmarks["mtbench"], entry.finetune
-        assert judged.loc[entry.cell.method, "overall"] == scores["overall"]
-        assert judged.loc[entry.cell.method, "failed"] == scores["failed"]
+        scores, finetune = entry.judged[""].scores, entry.finetune
+        assert judged.loc[entry.cell.method, "overall"] == scores.overall
+        assert judged.loc[entry.cell.method, "failed"] == scores.failed
         for key in ("seconds", "optimizer_bytes", "trainable_parameters", "checkpoint_bytes"):
-            assert costs.loc[entry.cell.method, key] == finetune[key]
+            assert costs.loc[entry.cell.method, key] == getattr(finetune, key)
     assert np.isnan(costs.loc["base", "peak_bytes"])
     simulated = read(root, "memory").set_index("method")["peak_gib"]
     for method, peak in simulated.items():
@@ -92,8 +92,8 @@ def test_csv_holds_the_inputs_exactly(made):
 def test_printed_numbers_are_the_csv_rounded(made):
     _, root, results = made
     text = (root / "tables" / "commonsense.md").read_text()
-    score = results.of(GROUP, "owlore")[0].benchmarks["commonsense"]
-    printed = f"{100 * score['average']:.1f} ± {100 * score['average_stderr']:.1f}"
+    score = results.of(GROUP, "owlore")[0].scores["commonsense"]
+    printed = f"{100 * score.average:.1f} ± {100 * score.average_stderr:.1f}"
     line = next(line for line in text.splitlines() if line.startswith("| owlore |"))
     assert printed in line
 
@@ -191,7 +191,7 @@ def test_several_seeds_models_and_tracks(many):
     record = next(r for r in accuracy.records if (r["model"], r["method"]) == ("m_2", "owlore"))
     group = Group("mini", "m_2")
     entries = results.of(group, "owlore")
-    values = [entry.benchmarks["commonsense"]["average"] for entry in entries]
+    values = [entry.scores["commonsense"].average for entry in entries]
     assert record["average"] == pytest.approx(np.mean(values))
     assert record["average_seed_sd"] == pytest.approx(np.std(values, ddof=1))
     assert record["seeds"] == "0 1 2"
@@ -313,12 +313,12 @@ def test_judges_are_never_mixed(twice_judged):
     assert [row[0].text for row in table.rows][::3] == ["headline (base)", "real (judge-b)"]
     for record in table.records:
         (entry,) = results.of(GROUP, record["method"])
-        scores = entry.judged_by(record["judge"]).scores
-        assert record["overall"] == scores["overall"]
-        assert record["judgings_sd"] == scores["judgings_sd"]
-        assert record["judge_model"] == scores["judge"]["model"]
+        scores = entry.judged[record["judge"]].scores
+        assert record["overall"] == scores.overall
+        assert record["judgings_sd"] == scores.judgings_sd
+        assert record["judge_model"] == scores.judge.model
         for key in ("date", "prompt_version", "prompts_sha256", "reference_set"):
-            assert record[key] == scores[key]
+            assert record[key] == getattr(scores, key)
     marks = [row[labels.index("overall")].mark for row in table.rows]
     assert marks == ["", "", "", "", "", "best"]  # nothing is marked by a plumbing check
     for name in ("mtbench", "mtbench_differences"):
@@ -344,7 +344,7 @@ def test_mtbench_differences_are_paired_question_by_question(twice_judged):
         assert row["overall_n"] == paired.n
         scores = {}
         for name in (row["method"], row["reference"]):
-            judgments = results.of(GROUP, name)[0].judged_by("real").judgments
+            judgments = results.of(GROUP, name)[0].judged["real"].judgments
             scores[name] = by_turn(judgments)
         found = {
             turn: scores[row["method"]][turn] - other

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.described import cell_of
 from support.judged_study import fastchat_average, judge
 from support.studies import changed
 
@@ -253,7 +254,7 @@ def test_pace_and_caps_come_from_the_study_and_change_no_identity(
     mtbench = {"questions": 4, "judge": block, "further_judges": {"other": capped}}
     whole = changed("tracks.mini.mtbench", mtbench)
     write_json(study / "study.json", whole)
-    write_json(study / "finetune.json", {"track": "mini", "weights_sha256": "ab" * 32})
+    cell_of(track="mini").save(study / "finetune.json")
     command = ["judge", "--spec", json.dumps({"questions": 4, "judge": block})]
     for flag, name in (
         ("--questions", "question.jsonl"),

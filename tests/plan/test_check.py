@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from support.described import model_of
 from support.studies import changed
 
 from owlore.core.files import write_json, write_jsonl
@@ -65,8 +66,8 @@ def test_a_judge_reads_two_turns_a_question(judge, written, tmp_path):
 
 def test_disk_is_the_base_and_each_trained_cells_weights(tmp_path):
     assert "the need is known once the models are there" in plan_of(tmp_path)["disk"]
-    size = {"bytes": 2 * GIB, "parameters": GIB // 2}
-    write_json(tmp_path / "resources" / "models" / "toy" / "model.json", size)
+    model = model_of(bytes=2 * GIB, parameters=GIB // 2)
+    model.save(tmp_path / "resources" / "models" / "toy" / "model.json")
     # 2 GiB, and 4 cells of half a giga of float32 weights; training: six times the base
     assert plan_of(tmp_path)["disk"].startswith(
         f"about {2 + 4 * 2:.1f} GiB of weights to keep, 12.0 GiB more while a cell trains; "

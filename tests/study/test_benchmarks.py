@@ -55,7 +55,7 @@ said = {
     "title": tables["reasoning"].title,
     "methods": [record["method"] for record in tables["reasoning"].records],
     "averages": [record["average"] for record in tables["reasoning"].records],
-    "written": [entry.benchmarks["reasoning"]["average"] for entry in results.cells],
+    "written": [entry.scores["reasoning"].average for entry in results.cells],
     "tested": sorted({record["benchmark"] for record in tables["significance"].records}),
     "checked": sorted({record["benchmark"] for record in tables["contamination"].records}),
     "notes": tables["reasoning"].notes,

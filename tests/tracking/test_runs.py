@@ -132,6 +132,8 @@ def test_the_study_run_has_report_tables_and_figures(root: Path) -> None:
         "tables/commonsense.csv",
         "figures/pareto.svg",
         "outliers/tiny_model.json",
+        "outliers/tiny_model.sha256",
+        "memory/tiny_model.csv",
         "memory/tiny_model.json",
         "contamination/mini.json",
     }
