@@ -122,9 +122,15 @@ def computed(printed: str) -> set[str]:
 def test_an_edited_line_runs_again_what_is_made_of_it(name, copied: Workspace):
     edit(copied, name)
     assert planned(copied) == with_readers(EDITS[name].split())
-    assert planned(copied, "memory") == (
-        {"simulate", "memory"} if not (copied.root / "memory").exists() else set()
-    )
+
+
+def test_simulated_memory_follows_its_own_code(copied: Workspace):
+    copied.snakemake("memory")
+    assert planned(copied, "memory") == set()
+    edit(copied, "compare/figures.py")
+    assert planned(copied, "memory") == set()
+    edit(copied, "memory/simulate.py")
+    assert planned(copied, "memory") == {"simulate", "memory"}
 
 
 def test_every_computing_room_is_edited_above():
