@@ -103,7 +103,12 @@ class Results:
     memory: dict[str, MemoryRecord]
     contamination: dict[str, ContaminationRecord] = field(default_factory=dict)
     mtbench_questions: dict[int, Question] = field(default_factory=dict)  # by question_id
-    accepted: list[state.Result] = field(default_factory=list)  # of other code, on somebody's word
+    states: list[state.Result] = field(default_factory=list)  # what each result proves
+
+    @property
+    def accepted(self) -> list[state.Result]:
+        """The results of other code that are taken on somebody's word."""
+        return [result for result in self.states if result.accepted]
 
     @property
     def groups(self) -> list[Group]:
@@ -123,7 +128,7 @@ class Results:
 
 
 def load(study: Study, root: Path, resources: Path = RESOURCES) -> Results:
-    """Read and check every result of `study` below `root` (that is `results/<study>`).
+    """Read every result of `study`, checked, and proven to be what the study asks.
 
     Args:
         study: a checked study.
@@ -132,11 +137,24 @@ def load(study: Study, root: Path, resources: Path = RESOURCES) -> Results:
             word is taken.
 
     Raises:
+        BadInput: see `read`.
+        OwloreError: see `read`; or a result does not prove what the study asks.
+    """
+    results = read(study, root, resources)
+    _refuse(state.unfit(results.states))
+    return results
+
+
+def read(study: Study, root: Path, resources: Path = RESOURCES) -> Results:
+    """Read and check every result of `study` below `root` (that is `results/<study>`).
+
+    What they prove is only looked at, see `Results.states`. The arguments are those of `load`.
+
+    Raises:
         BadInput: a file is missing (the message names it and the target that makes it), or it is
             not what its name says.
         OwloreError: a file contradicts another: scores of other weights, samples that do not give
-            the printed score, or methods that answered different questions; or a result does not
-            prove what the study asks.
+            the printed score, or methods that answered different questions.
     """
     cells = [_load_cell(study, root, cell) for cell in study.cells()]
     manifest = root / "manifest.json"
@@ -154,6 +172,7 @@ def load(study: Study, root: Path, resources: Path = RESOURCES) -> Results:
             for track in study.tracks
         },
         mtbench_questions=_mtbench_questions(study, root),
+        states=state.of(study, root, resources),
     )
     for cell in study.cells():
         needs = study.method(cell.method, cell.track, cell.model).needs_outliers
@@ -164,9 +183,6 @@ def load(study: Study, root: Path, resources: Path = RESOURCES) -> Results:
             _check_same_questions(results, group, benchmark)
     for entry in cells:
         _check_contamination(results, entry)
-    every = state.of(study, root, resources)
-    _refuse(state.unfit(every))
-    results.accepted.extend(result for result in every if result.accepted)
     return results
 
 

@@ -23,7 +23,7 @@ class OutliersJob(Job):
 class CalibrationUsed(Part):
     """The windows that were read."""
 
-    text_sha256: str | None = Field(None, description="of the text's file")
+    text_sha256: str | None = Field(None, description="of the windows' tokens")
     samples: int = Field(description="windows")
     seqlen: int = Field(description="tokens of each")
     seed: int = 0
@@ -71,7 +71,7 @@ class OutliersRecord(Made):
     threshold: float = Field(description="M")
     bootstrap_resamples: int | None = None
     layers: list[LayerRecord]
-    by_threshold: dict[str, list[float]] = Field({}, description="other M → ratio of each layer")
+    by_threshold: dict[str, list[float]] = Field({}, description="M → ratio of each layer")
     spearman_alpha: float | None = Field(None, description="rank correlation of ratio and alpha")
 
     @property

@@ -37,4 +37,6 @@ class QuestionsRecord(Record):
 
     files: dict[str, QuestionFile] = Field(description="file → rows and hash")
     archives: dict[str, str] = Field({}, description="archive → hash")
-    dropped: dict[str, dict[str, int]] = Field({}, description="file → reason → rows left out")
+    dropped: dict[str, dict[str, int]] = Field(
+        {}, description="file or task → reason → rows left out"
+    )

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from owlore.compare import lineage
-from owlore.compare.results import CellResults, Results, load
+from owlore.compare import lineage, state
+from owlore.compare.results import CellResults, Results, read
 from owlore.compare.table_formats import Table
 from owlore.compare.tables import FORMATS, make_tables
 from owlore.core.errors import BadInput
@@ -22,7 +22,7 @@ def explain(study: Study, root: Path, name: str, cell: str) -> int:
         BadInput: no such table, row or column; the tables have not been made.
     """
     try:
-        return _explain(load(study, root), name, cell)
+        return _explain(read(study, root), name, cell)
     except Exception as error:
         changed = lineage.altered(root)
         if not changed:
@@ -41,8 +41,10 @@ def _explain(results: Results, name: str, cell: str) -> int:
     row, value = lineage.find(table, cell)
     line(f"{name} {cell} = {value.text}")
     wrong = _tables_written(results, table)
+    unfit = state.unfit(results.states)
     for entry in lineage.behind(results, table, row):
         wrong += _cell(results, table, entry)
+        wrong += _unproven(unfit, entry)
     if wrong:
         line(f"not what was recorded: {', '.join(dict.fromkeys(wrong))}")
         return 1
@@ -60,6 +62,16 @@ def _tables_written(results: Results, table: Table) -> list[str]:
         line(f"  {'table':15} {path} {state}")
         wrong += [str(path)] if state != "ok" else []
     return wrong
+
+
+def _unproven(unfit: list[state.Result], entry: CellResults) -> list[str]:
+    """Print which results behind a cell do not prove what the study asks, and why."""
+    cell = entry.cell
+    whose = {"", cell.path, cell.model, cell.track, f"{cell.track} seed{entry.seed}"}
+    mine = [result for result in unfit if result.what in whose]
+    for result in mine:
+        line(f"  {'proof':15} {result.path} {result.why}")
+    return [str(result.path) for result in mine]
 
 
 def _cell(results: Results, table: Table, entry: CellResults) -> list[str]:

@@ -1,70 +1,53 @@
-"""The way back from a number, over made-up results; test_workflow.py goes it over real ones."""
+"""The way back from a number, where a result on the way is not what the study asks (made up)."""
+
+from pathlib import Path
 
 import pytest
-from support.results_studies import fake_study
+from support.results_studies import METHODS, fake_study
 from support.results_tree import write_fake_results
 
-from owlore.compare.lineage import write_sources
+from owlore.compare import lineage
+from owlore.compare.accept import accept
 from owlore.compare.results import load
 from owlore.compare.tables import write_tables
-from owlore.core.errors import BadInput
-from owlore.core.files import read_json
+from owlore.core.files import read_json, write_json
 from owlore.report.explanation import explain
 
+RUN = ["base", "full"]
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    root, study = tmp_path_factory.mktemp("explained"), fake_study(run=["base", "full"])
-    write_fake_results(study, root)
-    results = load(study, root)
+
+def test_a_result_of_other_settings_is_named_on_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = fake_study(run=RUN)
+    write_fake_results(study, tmp_path, memory=False)
+    results = load(study, tmp_path)
     write_tables(results)
-    write_sources(results)
-    return study, root
+    lineage.write_sources(results)
+    explain(study, tmp_path, "mmlu", "full:mmlu_mini")
+    assert "proof" not in capsys.readouterr().out
+    methods = METHODS | {"full": METHODS["full"] | {"learning_rate": 1e-3}}
+    assert explain(fake_study(run=RUN, methods=methods), tmp_path, "mmlu", "full:mmlu_mini") == 1
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "proof" in line]
+    assert said.endswith("full/seed0/finetune.json settings changed: method.learning_rate")
+    assert explain(fake_study(run=RUN, methods=methods), tmp_path, "mmlu", "base:mmlu_mini") == 1
+    assert "proof" not in capsys.readouterr().out  # the base model's weights are not made up
 
 
-def printed(made, capsys, cell, code):
-    assert explain(*made, "commonsense", cell) == code
-    return capsys.readouterr().out
-
-
-def test_every_step_is_named_with_its_state(made, capsys):
-    _, root = made
-    folder = root / "mini" / "tiny_model" / "full" / "seed0"
-    out = printed(made, capsys, "full:average", 1)
-    first, *steps = out.splitlines()
-    assert first.startswith("commonsense full:average = ")
-    for file in ("commonsense.json", "finetune.json", "samples/commonsense.parquet"):
-        line = next(step for step in steps if f" {folder / file} " in step)
-        assert line.endswith(" ok")
-    assert "base/seed0" not in out and "mmlu" not in out, "other cells and benchmarks play no part"
-    # The weights are made up: nobody wrote them.
-    weights = read_json(folder / "finetune.json")["model_dir"]
-    assert any(weights in step and step.endswith("missing") for step in steps)
-    assert steps[-1].startswith("not what was recorded: ") and weights in steps[-1]
-    assert f"snakemake --cores all --force {folder.as_posix()}/finetune.json" in out
-
-
-@pytest.mark.parametrize("file", ["commonsense.json", "finetune.json"])
-def test_an_altered_file_is_named_even_where_it_cannot_be_read_any_more(file, made, capsys):
-    path = made[1] / "mini" / "tiny_model" / "full" / "seed0" / file
-    before = path.read_bytes()
-    for after in (before.replace(b'"seconds"', b'"second5"', 1), b"{}", b"torn"):
-        path.write_bytes(after)
-        try:
-            assert str(path) in printed(made, capsys, "full:average", 1).splitlines()[-1]
-        finally:
-            path.write_bytes(before)
-
-
-@pytest.mark.parametrize(
-    ("table", "cell", "message"),
-    [
-        ("comonsense", "full:average", r"no such table \(did you mean commonsense"),
-        ("commonsense", "fool:average", "fool:average: commonsense has no row 'fool'"),
-        ("commonsense", "full:averag", r"has no column 'averag' \(did you mean average\?\)"),
-        ("commonsense", "full", "full: expected ROW:COLUMN"),
-    ],
-)
-def test_names_that_are_not_there_are_refused(table, cell, message, made):
-    with pytest.raises(BadInput, match=message):
-        explain(*made, table, cell)
+def test_tables_that_say_what_was_accepted_are_what_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = fake_study(run=RUN)
+    write_fake_results(study, tmp_path, memory=False)
+    path = tmp_path / "mini/tiny_model/full/seed0/finetune.json"
+    values = read_json(path)
+    values["proof"]["code"] = {}
+    write_json(path, values)
+    accept(study, tmp_path, tmp_path / "resources", [], "a rename")
+    results = load(study, tmp_path)
+    write_tables(results)
+    lineage.write_sources(results)
+    explain(study, tmp_path, "mmlu", "full:mmlu_mini")
+    said = capsys.readouterr().out
+    assert "tables/mmlu.md ok" in said and "proof" not in said
+    assert "Accepted although" in (tmp_path / "tables" / "mmlu.md").read_text()
