@@ -1,6 +1,5 @@
 """The tables of cost: what training took (measured), and what memory it would take (simulated)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from owlore.compare.paper import other_models, simulated_peak
 from owlore.compare.results import CellResults, Group, Results
 from owlore.compare.table_formats import Column, Table, Value, number
 from owlore.compare.table_parts import METHOD, accepted_notes, lead_columns, shared
-from owlore.records.finetune import FinetuneRecord
+from owlore.records.finetune import FinetuneRecord, Shown, shown
 from owlore.records.memory import MemoryRow
 
 
@@ -41,13 +40,15 @@ class Cost:
 
 
 class Measure(NamedTuple):
-    """A number of finetune.json, its name in the CSV, and how it is printed: by `unit`."""
+    """A number of finetune.json, and how it is printed."""
 
-    of: Callable[[FinetuneRecord], float | None]
     key: str
-    label: str
-    unit: int
-    digits: int
+    how: Shown
+
+    def of(self, cell: FinetuneRecord) -> float | None:
+        """The number of one cell; None where it was not measured."""
+        value: float | None = getattr(cell, self.key)
+        return value
 
     def mean(self, cost: Cost) -> Value:
         """The mean over seeds; a dash where nothing was trained or measured."""
@@ -55,30 +56,10 @@ class Measure(NamedTuple):
         measured = [value for value in values if value is not None]
         if not measured or len(measured) < len(values):
             return number(None)
-        return number(float(np.mean(measured)) / self.unit, self.digits)
+        return number(float(np.mean(measured)) / self.how.unit, self.how.digits)
 
 
-MEASURED = (
-    Measure(lambda cell: cell.seconds, "seconds", "seconds", 1, 1),
-    Measure(lambda cell: cell.tokens_per_second, "tokens_per_second", "tokens/s", 1, 0),
-    Measure(lambda cell: cell.peak_bytes, "peak_bytes", "peak GiB (measured)", 2**30, 2),
-    Measure(lambda cell: cell.optimizer_bytes, "optimizer_bytes", "optimizer MiB", 2**20, 1),
-    Measure(
-        lambda cell: cell.decoder_optimizer_bytes,
-        "decoder_optimizer_bytes",
-        "of it decoder layers, MiB",
-        2**20,
-        1,
-    ),
-    Measure(
-        lambda cell: cell.trainable_parameters,
-        "trainable_parameters",
-        "trainable, millions",
-        10**6,
-        2,
-    ),
-    Measure(lambda cell: cell.checkpoint_bytes, "checkpoint_bytes", "checkpoint MiB", 2**20, 1),
-)
+MEASURED = [Measure(key, how) for key, how in shown().items()]
 
 
 def efficiency_table(results: Results) -> Table:
@@ -92,7 +73,7 @@ def efficiency_table(results: Results) -> Table:
     columns: list[Column[Cost]] = [
         *lead_columns(groups),
         METHOD,
-        *(Column(measure.label, measure.mean) for measure in MEASURED),
+        *(Column(measure.how.label, measure.mean) for measure in MEASURED),
     ]
     if results.memory:
         columns.append(Column("peak GiB (simulated)", lambda cost: number(cost.simulated_peak, 2)))

@@ -1,6 +1,6 @@
 """One trained cell: `finetune.json`, and a row of `history.jsonl`."""
 
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ AnyMethod = TypeVar("AnyMethod", bound=MethodKind)
 class FinetuneJob(Job):
     """A method with all its settings, and the seed.
 
-    `checkpoint_steps` decides no result: it is always at its default here, see `Pace`.
+    `checkpoint_steps` decides no result: it is always at its default here (see `without_pace`).
     """
 
     cell: Cell | None = None  # None: not a study's
@@ -42,6 +42,14 @@ def names_of(job: FinetuneJob) -> dict[str, Any]:
     return job.cell.model_dump() if job.cell is not None else {"seed": job.seed}
 
 
+class Shown(NamedTuple):
+    """How the table of costs shows a number: its header, what it is divided by, its decimals."""
+
+    label: str
+    unit: int = 1
+    digits: int = 0
+
+
 class MemoryBytes(Part):
     """Most bytes of a kind at one time, on the rank that had most."""
 
@@ -66,22 +74,31 @@ class FinetuneRecord(Made):
     data_sha256: str | None = Field(None, description="of the training rows")
     outliers_sha256: str | None = Field(None, description="of the scores that layers were drawn by")
     ranks: int = Field(1, description="processes")
-    seconds: float = 0.0
+    # What the table of costs shows, in its order: a new column is a field here.
+    seconds: Annotated[float, Shown("seconds", digits=1)] = 0.0
+    tokens_per_second: Annotated[float | None, Shown("tokens/s")] = None
+    peak_bytes: Annotated[int | None, Shown("peak GiB (measured)", 2**30, 2)] = Field(
+        None, description="most that torch's allocator had handed out; null where not measured"
+    )
+    optimizer_bytes: Annotated[int, Shown("optimizer MiB", 2**20, 1)] = Field(
+        0, description="most at one time"
+    )
+    decoder_optimizer_bytes: Annotated[int, Shown("of it decoder layers, MiB", 2**20, 1)] = Field(
+        0, description="of it the decoder layers'"
+    )
+    trainable_parameters: Annotated[int, Shown("trainable, millions", 10**6, 2)] = Field(
+        0, description="most at one time"
+    )
+    checkpoint_bytes: Annotated[int, Shown("checkpoint MiB", 2**20, 1)] = Field(
+        description="of the safetensors files"
+    )
     tokens: int = Field(0, description="that were trained on")
-    tokens_per_second: float | None = None
     examples: int = Field(0, description="that were trained on")
     steps: int = 0
     first_loss: float | None = None
     final_loss: float | None = None
-    trainable_parameters: int = Field(0, description="most at one time")
     total_parameters: int
     memory_bytes: MemoryBytes = Field(description="most at one time, by kind")
-    peak_bytes: int | None = Field(
-        None, description="most that torch's allocator had handed out; null where not measured"
-    )
-    optimizer_bytes: int = Field(0, description="most at one time")
-    decoder_optimizer_bytes: int = Field(0, description="of it the decoder layers'")
-    checkpoint_bytes: int = Field(description="of the safetensors files")
     layer_activations: list[int] | None = Field(
         None, description="decoder layer → steps in which it was trained"
     )
@@ -108,3 +125,13 @@ class HistoryRow(Part):
     tokens_per_second: float | None = None
     seconds: float | None = Field(None, description="so far")
     optimizer_bytes: int | None = Field(None, description="at this step")
+
+
+def shown() -> dict[str, Shown]:
+    """Return the fields of a Record that the table of costs shows, in its order."""
+    return {
+        name: how
+        for name, field in FinetuneRecord.model_fields.items()
+        for how in field.metadata
+        if isinstance(how, Shown)
+    }

@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from owlore.records.base import Git, Job, Part
+from owlore.records.finetune import shown
 from owlore.study.config import Study
 
 
@@ -17,6 +18,10 @@ class StudyJob(Job):
     def of(cls, study: Study) -> Self:
         """Return the Job of a study."""
         return cls(study=study)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the study, and the columns that Records bring along: tables follow both."""
+        return {**super().plain(), "columns": shown()}
 
     def text(self) -> str:
         """Return JSON in the file's order, defaults left out."""

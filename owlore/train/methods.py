@@ -52,6 +52,15 @@ def trainable_model(model: PreTrainedModel, method: Trained) -> PreTrainedModel:
     return model
 
 
+def kept_model(model: PreTrainedModel, method: Trained) -> tuple[PreTrainedModel, bool]:
+    """Return what is saved of a trained model, and whether that is an adapter on the base model.
+
+    A kind whose adapter does not belong on the base as it lies on disk (one trained on quantised
+    weights) merges it here and returns a whole model: what is scored must be what was trained.
+    """
+    return model, method.adapter
+
+
 def build_optimizer(model: PreTrainedModel, method: Trained, seed: int = 0) -> OwloreOptimizer:
     """Return the method's optimizer over all that trains now or may be woken later."""
     kind = OPTIMIZERS[_projection(method)]

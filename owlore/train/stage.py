@@ -40,7 +40,7 @@ from owlore.study.fit import check_method
 from owlore.study.method import Full, Layers, Method, require_trained
 from owlore.train import sharding
 from owlore.train.loop import CellTrainer
-from owlore.train.methods import trainable_model
+from owlore.train.methods import kept_model, trainable_model
 from owlore.train.precision import dtype_of
 
 
@@ -150,12 +150,13 @@ def _trained(
         weights = sharding.whole_weights(model) if ranks.count() > 1 else None
     if not ranks.is_first():
         return None
-    _save(model, tokenizer, output / "model", weights)
+    kept, adapter = kept_model(model, method)
+    _save(kept, tokenizer, output / "model", weights)
     write_jsonl(output / "history.jsonl", trainer.history())
     return FinetuneRecord(
         **names_of(job),
         model_dir=str(output / "model"),
-        adapter=method.adapter,
+        adapter=adapter,
         weights_sha256=models.weights_sha256(output / "model"),
         base_sha256=asked.read["base"],
         data_sha256=asked.read["data"],
