@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from owlore.core import provenance
+from owlore.core import code, provenance
 from owlore.core.errors import BadInput
 from owlore.core.files import read_jsonl, sha256_file, write_jsonl
 from owlore.core.progress import line
@@ -134,7 +134,7 @@ def _judged(
         chosen, found, shown, wordings, model_id=names[0], judge_model=grader.name
     )
     journal = output.with_name(f"{output.stem}.journal.jsonl")
-    rows, requests = grader.grade(list(_wanted(matches, judge)), journal)
+    rows, requests = grader.grade(list(_wanted(matches, judge, asked)), journal)
     write_jsonl(output, rows)
     made = {os.path.relpath(output, scores.parent): sha256_file(output)}
     record = JudgedRecord(
@@ -161,12 +161,15 @@ def _judged(
     return record
 
 
-def _wanted(matches: list[Any], judge: Judge) -> Iterator[Wanted]:
+def _wanted(matches: list[Any], judge: Judge, asked: Proof) -> Iterator[Wanted]:
+    # What a local judge has said by other weights or other code is not gone on with. What an
+    # endpoint was paid for is kept, whatever has changed on our side.
+    by = [] if judge.costs else [code.digest(asked.code), asked.read.get("judge")]
     for judging in range(judge.judgings):
         for match in matches:
             request = {**fastchat.request(match), "max_tokens": judge.answer_tokens}
             row = fastchat.row(match, "")
-            which = (row["model"], row["question_id"], row["turn"], judging)
+            which = (row["model"], row["question_id"], row["turn"], judging, *by)
             yield Wanted(match, judging, request, request_key(judge, request, *which))
 
 

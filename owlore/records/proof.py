@@ -21,6 +21,7 @@ AGAIN = "OWLORE_AGAIN"
 CODE_CHANGED = "code changed"
 NO_PROOF = "no proof: made by an older owlore"
 ASIDE = "checkpoints-of-other-code"  # beside a cell's `checkpoints`
+SAME = "is there, with the same inputs, settings and code"
 SHOWN = 4  # files or keys that a reason names
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -55,7 +56,7 @@ def kept(kind: type[AnyRecord], path: Path, now: Proof, what: str) -> AnyRecord 
         return None
     if misfit(record.proof, now) or altered(record.proof, path.parent):
         return None
-    line(f"{what}: is there, with the same inputs, settings and code")
+    line(f"{what}: {SAME} ({AGAIN}=1 computes it again)")
     return record
 
 

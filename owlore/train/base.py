@@ -27,7 +27,7 @@ def run(job: FinetuneJob, model: Path, output: Path) -> FinetuneRecord:
     base = ModelRecord.load(model / "model.json")
     described, history = output / "finetune.json", output / "history.jsonl"
     asked = proof.of(job, __name__, {"base": base.weights_sha256})
-    record = proof.kept(FinetuneRecord, described, asked, "base model")
+    record = proof.kept(FinetuneRecord, described, asked, f"finetune {output}")
     if record is None:
         write_jsonl(history, [])
         record = FinetuneRecord(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.results_studies import fake_study
+from support.results_studies import made_up_study
 
 from owlore.cli import launch
 from owlore.core.files import write_json
@@ -228,10 +228,10 @@ def test_a_live_job_is_respected_if_it_writes_into_this_study(
 def test_farewell_names_what_is_there(tmp_path: Path) -> None:
     receipt = {"experiment_id": "7", "tracking": "sqlite"}
     write_json(tmp_path / "receipts" / "init.json", receipt)
-    text = launch.farewell(fake_study(), tmp_path)
+    text = launch.farewell(made_up_study(), tmp_path)
     for part in ("tables", "report/index.html", "mlflow/mlflow.db --port 5000"):
         assert f"{tmp_path}/{part}" in text
     assert f"sqlite:///{tmp_path}" in text
     assert "/experiments/7/runs?" in text
     write_json(tmp_path / "receipts" / "init.json", receipt | {"tracking": "server"})
-    assert "sqlite" not in launch.farewell(fake_study(), tmp_path)
+    assert "sqlite" not in launch.farewell(made_up_study(), tmp_path)

@@ -1,8 +1,8 @@
 """Results of other code on somebody's word: only the code, only those named, and it is written."""
 
 import pytest
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare import state
 from owlore.compare.accept import accept
@@ -15,8 +15,8 @@ FULL = "mini/tiny_model/full/seed0"
 @pytest.fixture
 def made(tmp_path):
     """Results of older code: their proofs name one file, which is another now."""
-    study, root = fake_study(run=["base", "full"]), tmp_path / "made-up"
-    write_fake_results(study, root, memory=False)
+    study, root = made_up_study(run=["base", "full"]), tmp_path / "made-up"
+    write_made_up_results(study, root, memory=False)
     for result in state.of(study, root, tmp_path):
         if result.path.exists():
             proof = result.asked.model_dump(mode="json")
@@ -42,7 +42,7 @@ def test_only_what_is_named_is_accepted_and_nothing_else_changes(made):
 def test_other_settings_are_never_accepted(made):
     methods = made[0].methods
     other = {**methods, "full": {**methods["full"], "weight_decay": 0.5}}
-    study = fake_study(run=made[0].run, methods=other)
+    study = made_up_study(run=made[0].run, methods=other)
     taken = accept(study, *made[1:], [FULL], "it should not matter")
     assert "train" not in {result.rule for result in taken}
     assert read_json(made[1] / FULL / "finetune.json")["proof"]["accepted"] is None

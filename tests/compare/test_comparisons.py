@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 from support.results_proofs import reprove
-from support.results_studies import METHODS, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import METHODS, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.comparisons import (
     answers,
@@ -37,8 +37,8 @@ SEEDS = [0, 1, 2]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("seeds")
-    study = fake_study(seeds=SEEDS, run=["base", "full", "lora", "owlore"])
-    write_fake_results(study, root)
+    study = made_up_study(seeds=SEEDS, run=["base", "full", "lora", "owlore"])
+    write_made_up_results(study, root)
     return load(study, root)
 
 
@@ -90,8 +90,8 @@ def test_unscored_turns_are_left_out(results):
 
 
 def test_identical_methods_tie(tmp_path: Path):
-    study = fake_study(run=["full", "twin"], methods={**METHODS, "twin": METHODS["full"]})
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=["full", "twin"], methods={**METHODS, "twin": METHODS["full"]})
+    write_made_up_results(study, tmp_path)
     full, twin = (tmp_path / "mini/tiny_model" / name / "seed0" for name in study.run)
     for name in ("commonsense", "mmlu"):
         shutil.copy(full / f"samples/{name}.parquet", twin / f"samples/{name}.parquet")
@@ -106,13 +106,13 @@ def test_identical_methods_tie(tmp_path: Path):
 
 
 def test_a_clear_winner_is_best_and_a_close_one_ties(tmp_path: Path):
-    study = fake_study(run=["base", "full", "lora", "owlore"])
+    study = made_up_study(run=["base", "full", "lora", "owlore"])
     far, close = {"base": -3, "full": 0, "lora": 0, "owlore": 3}, {"base": -3}
     for name, skill, want in (
         ("far", far, {"base": "", "full": "", "lora": "", "owlore": "best"}),
         ("close", close, {"base": "", "full": "tie", "lora": "tie", "owlore": "tie"}),
     ):
-        write_fake_results(study, tmp_path / name, skill=skill)
+        write_made_up_results(study, tmp_path / name, skill=skill)
         assert standing(load(study, tmp_path / name), GROUP, "commonsense") == want
 
 
@@ -166,12 +166,12 @@ def test_verdicts_are_adjusted_for_their_family():
 )
 def test_a_margin_that_is_none_is_refused(key: str, value: int):
     with pytest.raises(BadInput, match=rf"comparison\.{key}"):
-        fake_study(comparison={key: value})
+        made_up_study(comparison={key: value})
 
 
 def test_subjects_are_strata(tmp_path: Path):
-    study = fake_study(run=["base", "full"])
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=["base", "full"])
+    write_made_up_results(study, tmp_path)
     for method in study.run:
         path = tmp_path / f"mini/tiny_model/{method}/seed0/samples/mmlu.parquet"
         samples = pd.read_parquet(path)
@@ -191,17 +191,17 @@ def test_subjects_are_strata(tmp_path: Path):
 
 
 def test_one_method_alone_gets_no_mark(tmp_path: Path):
-    study = fake_study(run=["full"])
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=["full"])
+    write_made_up_results(study, tmp_path)
     assert standing(load(study, tmp_path), GROUP, "commonsense") == {"full": ""}
 
 
 def test_roles_come_from_the_methods_not_from_their_names():
     renamed = {f"m{place}": block for place, block in enumerate(METHODS.values())}
-    study = fake_study(run=list(renamed), methods=renamed)
+    study = made_up_study(run=list(renamed), methods=renamed)
     assert (base_of(study), full_of(study), owlore_of(study)) == ("m0", "m1", "m5")
     assert baselines_of(study) == ["m1", "m2", "m3", "m4"]
     assert references_of(study) == ["m0", "m1", "m5"]
-    none = fake_study(run=["lora"])
+    none = made_up_study(run=["lora"])
     assert (base_of(none), full_of(none), owlore_of(none)) == (None, None, None)
     assert references_of(none) == []

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.results_scores import overlap as made_up
-from support.results_studies import MINI_TRACK, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.contamination_table import contamination_table
 from owlore.compare.results import load
@@ -22,8 +22,8 @@ SEEDS = [0, 1]
 @pytest.fixture
 def scored(tmp_path: Path):
     """Two seeds; MT-Bench has a flagged question too, and all of MMLU is flagged."""
-    study = fake_study(seeds=SEEDS, run=["base", "full", "owlore"])
-    write_fake_results(study, tmp_path)
+    study = made_up_study(seeds=SEEDS, run=["base", "full", "owlore"])
+    write_made_up_results(study, tmp_path)
     path = tmp_path / "contamination" / "mini.json"
     found = read_json(path)
     found["benchmarks"]["mtbench"]["mtbench"] = made_up(8, [82]).model_dump()
@@ -77,8 +77,8 @@ def test_the_table_has_the_scores_on_the_clean_subset(scored) -> None:
 
 
 def test_a_track_without_benchmarks_has_no_table(tmp_path: Path) -> None:
-    study = fake_study(run=["full"], tracks={"mini": {"train": MINI_TRACK["train"]}})
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=["full"], tracks={"mini": {"train": MINI_TRACK["train"]}})
+    write_made_up_results(study, tmp_path)
     assert "No track" in to_markdown(contamination_table(load(study, tmp_path)))
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from support.results_studies import METHODS, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import METHODS, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.comparisons import difference
 from owlore.compare.figure_style import RC, SPARE, STYLES, apart, styles, titles
@@ -23,8 +23,8 @@ GROUP = Group("mini", "tiny_model")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory):
-    root, study = tmp_path_factory.mktemp("figures"), fake_study()
-    write_fake_results(study, root)
+    root, study = tmp_path_factory.mktemp("figures"), made_up_study()
+    write_made_up_results(study, root)
     write_figures(load(study, root))
     return study, root, load(study, root)
 
@@ -55,7 +55,7 @@ def test_six_figures_as_svg_and_png_with_a_white_background(made):
 
 def test_svg_bytes_are_deterministic(made, tmp_path: Path):
     study, root, _ = made
-    write_fake_results(study, tmp_path)
+    write_made_up_results(study, tmp_path)
     write_figures(load(study, tmp_path))
     for path in sorted((root / "figures").glob("*.svg")):
         assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
@@ -73,9 +73,9 @@ def test_every_trained_method_is_named_and_has_its_colour(made):
 
 
 def test_the_front_is_the_cheapest_and_what_beats_all_cheaper(tmp_path: Path):
-    study = fake_study(run=["base", "full", "lora", "owlore"], seeds=[0, 1])  # lora is cheapest
+    study = made_up_study(run=["base", "full", "lora", "owlore"], seeds=[0, 1])  # lora is cheapest
     skill = {"base": -3, "lora": 2, "owlore": -1, "full": 2}
-    write_fake_results(study, tmp_path, skill=skill)
+    write_made_up_results(study, tmp_path, skill=skill)
     chances = front(load(study, tmp_path), GROUP, "commonsense")
     assert chances["base"] == 1  # free
     assert chances["lora"] > 0.99
@@ -113,8 +113,8 @@ def test_layer_map_covers_every_trained_step_and_layer(made):
 
 def test_nothing_to_show_is_said(tmp_path: Path):
     track = {"train": {"pool": 1}}
-    study = fake_study(run=["base"], tracks={"bare": track})
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=["base"], tracks={"bare": track})
+    write_made_up_results(study, tmp_path)
     (tmp_path / "outliers" / "tiny_model.json").unlink()
     results = load(study, tmp_path)
     for name in DRAWINGS:
@@ -126,7 +126,7 @@ def test_the_nine_methods_and_the_others_are_told_apart():
     assert len({colour for colour, _ in STYLES.values()}) == len(STYLES) == 9
     assert not {colour for colour, _ in STYLES.values()} & {colour for colour, _ in SPARE}
     methods = {"mine": METHODS["lora"], **METHODS, "yours": METHODS["lora"]}
-    found = styles(fake_study(methods=methods, run=["mine", "yours"]))
+    found = styles(made_up_study(methods=methods, run=["mine", "yours"]))
     assert found["owlore"] == STYLES["owlore"]
     assert found["mine"] != found["yours"]
 

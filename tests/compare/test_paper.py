@@ -5,8 +5,8 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from support.results_studies import PAPER_TRACK, fake_study, paper_like_study
-from support.results_tree import write_fake_results
+from support.results_studies import PAPER_TRACK, made_up_study, paper_like_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.comparisons import difference
 from owlore.compare.paper import NOT_SUPPORTED, _verdict, claims, comparable
@@ -38,7 +38,7 @@ def test_the_papers_own_exercise_is_comparable(benchmark: str):
     ],
 )
 def test_the_small_study_is_not_comparable(benchmark: str, reason: str):
-    same, why = comparable(fake_study(), benchmark)
+    same, why = comparable(made_up_study(), benchmark)
     assert not same
     assert re.search(reason, why)
 
@@ -75,8 +75,8 @@ def test_a_local_copy_counts_under_the_studies_name_only():
 
 
 def test_a_study_of_something_else_gets_no_verdict(tmp_path: Path):
-    study = fake_study()
-    write_fake_results(study, tmp_path, skill={"owlore": 3})
+    study = made_up_study()
+    write_made_up_results(study, tmp_path, skill={"owlore": 3})
     found = claims(load(study, tmp_path))
     assert len(found) == 4
     assert {claim.verdict for claim in found} == {"not comparable"}
@@ -96,7 +96,7 @@ def test_a_study_of_something_else_gets_no_verdict(tmp_path: Path):
 )
 def test_verdict_follows_the_interval(tmp_path: Path, skill, questions, verdict):
     study = paper_like_study()
-    write_fake_results(study, tmp_path, skill=skill, questions=questions)
+    write_made_up_results(study, tmp_path, skill=skill, questions=questions)
     results = load(study, tmp_path)
     claim = claims(results)[0]
     assert claim.verdict == verdict
@@ -116,7 +116,7 @@ def test_verdict_follows_the_interval(tmp_path: Path, skill, questions, verdict)
 
 def test_with_several_seeds_the_interval_of_a_claim_covers_them(tmp_path: Path):
     study = paper_like_study(run=["full", "owlore"], seeds=[0, 1, 2])
-    write_fake_results(study, tmp_path, skill={"owlore": 2})
+    write_made_up_results(study, tmp_path, skill={"owlore": 2})
     results = load(study, tmp_path)
     claim = claims(results)[0]
     want = difference(results, GROUP, "commonsense", "owlore", "full")
@@ -143,7 +143,7 @@ def test_a_gain_that_is_there_but_too_small_is_not_supported():
 )
 def test_memory_claim(tmp_path: Path, gigabytes, device, verdict, said):
     study = paper_like_study()
-    write_fake_results(study, tmp_path)
+    write_made_up_results(study, tmp_path)
     path = tmp_path / "paper/llama2-7b/owlore/seed0/finetune.json"
     peak = int(gigabytes * 1e9)
     write_json(path, read_json(path) | {"device": device, "peak_bytes": peak})
@@ -156,7 +156,7 @@ def test_memory_claim(tmp_path: Path, gigabytes, device, verdict, said):
 
 def test_without_owlore_there_is_no_claim(tmp_path: Path):
     study = paper_like_study(run=["base", "full"])
-    write_fake_results(study, tmp_path)
+    write_made_up_results(study, tmp_path)
     for claim in claims(load(study, tmp_path)):
         assert claim.verdict == "not comparable"
         assert claim.measured is None

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.results_studies import METHODS, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import METHODS, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare import state
 from owlore.compare.accept import accept
@@ -32,13 +32,13 @@ CHANGED = {"finetune": "optim/adamw.py", "mmlu": "evaluate/stage.py"}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    write_fake_results(fake_study(run=RUN, seeds=[0, 1]), tmp_path, memory=False)
+    write_made_up_results(made_up_study(run=RUN, seeds=[0, 1]), tmp_path, memory=False)
     return tmp_path
 
 
 def test_made_up_results_prove_what_the_study_asks(tmp_path: Path):
-    study, resources = fake_study(seeds=[0, 1]), tmp_path / "resources"
-    write_fake_results(study, tmp_path, resources=resources)
+    study, resources = made_up_study(seeds=[0, 1]), tmp_path / "resources"
+    write_made_up_results(study, tmp_path, resources=resources)
     results = state.of(study, tmp_path, resources)
     assert state.unfit(results) == []
     assert {result.rule for result in results if not result.why} == {
@@ -51,17 +51,17 @@ def test_made_up_results_prove_what_the_study_asks(tmp_path: Path):
 def test_another_learning_rate_refuses_the_cells_of_its_method(root: Path):
     methods = METHODS | {"lora": METHODS["lora"] | {"learning_rate": 1e-3}}
     with pytest.raises(OwloreError) as refused:
-        load(fake_study(run=RUN, seeds=[0, 1], methods=methods), root)
+        load(made_up_study(run=RUN, seeds=[0, 1], methods=methods), root)
     said = str(refused.value)
     assert "train: 2 cells, settings changed: method.learning_rate: " in said
-    named = {cell for cell in fake_study(run=RUN, seeds=[0, 1]).cells() if cell.path in said}
+    named = {cell for cell in made_up_study(run=RUN, seeds=[0, 1]).cells() if cell.path in said}
     assert {(cell.method, cell.seed) for cell in named} == {("lora", 0), ("lora", 1)}
     assert "`owlore run`" in said and "`owlore accept`" in said
     assert len(said.splitlines()) == 1
 
 
 def test_long_lists_of_files_are_cut(root: Path):
-    study = fake_study(run=RUN, seeds=[0, 1], training={"max_steps": 30, "weight_decay": 0.5})
+    study = made_up_study(run=RUN, seeds=[0, 1], training={"max_steps": 30, "weight_decay": 0.5})
     for cell in study.cells():
         for name in ("commonsense", "mmlu"):
             path = root / cell.path / f"{name}.json"
@@ -73,7 +73,7 @@ def test_long_lists_of_files_are_cut(root: Path):
 
 
 def test_a_finetune_json_of_another_cell_is_refused(root: Path):
-    study, full, lora = fake_study(run=RUN, seeds=[0, 1]), CELLS / "full", CELLS / "lora"
+    study, full, lora = made_up_study(run=RUN, seeds=[0, 1]), CELLS / "full", CELLS / "lora"
     kept = (root / lora / "seed0" / "finetune.json").read_text()
     shutil.copy(root / full / "seed0" / "finetune.json", root / lora / "seed0" / "finetune.json")
     with pytest.raises(OwloreError, match=r"lora/seed0/\w+.json: scored on weights"):
@@ -96,11 +96,11 @@ def test_results_of_before_there_were_proofs_are_refused(root: Path):
     write_json(path, read_json(path) | {"proof": None})
     why = "train: 1 cell, no proof: made by an older owlore: .*lora/seed1/finetune.json"
     with pytest.raises(OwloreError, match=why):
-        load(fake_study(run=RUN, seeds=[0, 1]), root)
+        load(made_up_study(run=RUN, seeds=[0, 1]), root)
 
 
 def test_an_accepted_result_is_read_and_its_tables_say_so(root: Path):
-    study = fake_study(run=RUN, seeds=[0, 1])
+    study = made_up_study(run=RUN, seeds=[0, 1])
     cell = (CELLS / "lora" / "seed0").as_posix()
     for name in CHANGED:
         path = root / cell / f"{name}.json"
@@ -122,7 +122,7 @@ def test_an_accepted_result_is_read_and_its_tables_say_so(root: Path):
 
 
 def test_nothing_is_said_where_nothing_was_accepted(root: Path):
-    tables = make_tables(load(fake_study(run=RUN, seeds=[0, 1]), root))
+    tables = make_tables(load(made_up_study(run=RUN, seeds=[0, 1]), root))
     assert not any("Accepted" in note for table in tables for note in table.notes)
 
 
@@ -160,7 +160,7 @@ DEEPER = [
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
-    write_fake_results(fake_study(run=["owlore"]), root, resources=root / "resources")
+    write_made_up_results(made_up_study(run=["owlore"]), root, resources=root / "resources")
     return root
 
 
@@ -184,7 +184,7 @@ def test_a_renamed_key_is_named_with_its_file(whole: Path, file: str, key: str):
     write_json(path, value)
     try:
         with pytest.raises(OwloreError) as refused:
-            load(fake_study(run=["owlore"]), whole, whole / "resources")
+            load(made_up_study(run=["owlore"]), whole, whole / "resources")
     finally:
         path.write_text(kept)
     said = str(refused.value)
@@ -209,7 +209,7 @@ def test_a_renamed_column_is_named_with_its_file(whole: Path, file: str, key: st
     write_jsonl(path, rows)
     try:
         with pytest.raises(BadInput, match=f"{file}: row 3: {key}: this key is required"):
-            load(fake_study(run=["owlore"]), whole, whole / "resources")
+            load(made_up_study(run=["owlore"]), whole, whole / "resources")
     finally:
         path.write_text(kept)
 
@@ -220,7 +220,7 @@ def test_a_file_that_lacks_what_came_later_is_read_with_it_empty(whole: Path):
     later = ("unrated", "judgings", "judgings_sd", "prompts_sha256", "requests")
     write_json(path, {key: value for key, value in json.loads(kept).items() if key not in later})
     try:
-        (entry,) = load(fake_study(run=["owlore"]), whole).cells
+        (entry,) = load(made_up_study(run=["owlore"]), whole).cells
     finally:
         path.write_text(kept)
     scores = entry.judged[""].scores
@@ -229,5 +229,5 @@ def test_a_file_that_lacks_what_came_later_is_read_with_it_empty(whole: Path):
 
 def test_every_rule_has_its_record():
     assert all(issubclass(kind, Record) for kind in state.RECORDS.values())
-    rules = {result.rule for result in state.of(fake_study(), Path("none"), Path("none"))}
+    rules = {result.rule for result in state.of(made_up_study(), Path("none"), Path("none"))}
     assert rules <= state.RECORDS.keys()

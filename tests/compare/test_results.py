@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.results_proofs import reprove
-from support.results_studies import MINI_TRACK, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.results import Group, load
 from owlore.core.errors import BadInput, OwloreError
@@ -17,7 +17,7 @@ CELL = "mini/tiny_model/owlore/seed0"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    write_fake_results(fake_study(), tmp_path)
+    write_made_up_results(made_up_study(), tmp_path)
     return tmp_path
 
 
@@ -26,7 +26,7 @@ def change(path: Path, **values: object) -> None:
 
 
 def test_everything_is_read(root: Path):
-    study = fake_study()
+    study = made_up_study()
     results = load(study, root)
     assert [entry.cell for entry in results.cells] == study.cells()
     owlore = results.of(Group("mini", "tiny_model"), "owlore")[0]
@@ -54,14 +54,14 @@ def test_everything_is_read(root: Path):
 def test_a_missing_file_is_named_with_its_target(root: Path, name: str, target: str):
     (root / name).unlink()
     with pytest.raises(BadInput, match=f"{name}.*cores all {target}`"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_what_no_method_needs_may_be_missing(root: Path):
     (root / "outliers" / "tiny_model.json").unlink()
     (root / "memory" / "tiny_model.json").unlink()
     (root / "manifest.json").unlink()
-    results = load(fake_study(run=["base", "full", "lisa"]), root)
+    results = load(made_up_study(run=["base", "full", "lisa"]), root)
     assert (results.outliers, results.memory, results.manifest) == ({}, {}, None)
 
 
@@ -69,7 +69,7 @@ def test_what_no_method_needs_may_be_missing(root: Path):
 def test_scores_of_other_weights_are_refused(root: Path, benchmark: str):
     change(root / CELL / f"{benchmark}.json", weights_sha256="f" * 64)
     with pytest.raises(OwloreError, match=f"{benchmark}.json: scored on weights ffffffffffff"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_scores_that_their_samples_do_not_give_are_refused(root: Path):
@@ -78,13 +78,13 @@ def test_scores_that_their_samples_do_not_give_are_refused(root: Path):
     summary["tasks"]["quartz_mini"]["value"] += 0.05
     write_json(path, summary)
     with pytest.raises(OwloreError, match="quartz_mini: acc_norm"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_an_average_that_is_none_is_refused(root: Path):
     change(root / CELL / "commonsense.json", average=0.9)
     with pytest.raises(OwloreError, match=r"average: 0\.9 is not the mean"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_other_questions_are_refused(root: Path):
@@ -93,7 +93,7 @@ def test_other_questions_are_refused(root: Path):
     samples.loc[3, "doc_hash"] = "another question"
     samples.to_parquet(path, index=False)
     with pytest.raises(OwloreError, match="owlore/seed0: mmlu: its questions are not those"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_a_question_twice_is_refused(root: Path):
@@ -102,11 +102,11 @@ def test_a_question_twice_is_refused(root: Path):
     samples.loc[3, "doc_id"] = 4
     samples.to_parquet(path, index=False)
     with pytest.raises(OwloreError, match="twice"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_the_order_of_rows_on_disk_does_not_matter(root: Path):
-    study = fake_study()
+    study = made_up_study()
     before = load(study, root)
     path = root / CELL / "samples" / "commonsense.parquet"
     pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
@@ -119,13 +119,13 @@ def test_the_order_of_rows_on_disk_does_not_matter(root: Path):
 def test_a_file_that_is_not_what_its_name_says(root: Path):
     (root / CELL / "samples" / "mmlu.parquet").write_text("no parquet")
     with pytest.raises(BadInput, match=r"mmlu\.parquet: not a samples file"):
-        load(fake_study(), root)
+        load(made_up_study(), root)
 
 
 def test_a_benchmark_that_the_track_has_not_needs_no_file(tmp_path: Path):
     track = {key: value for key, value in MINI_TRACK.items() if key != "mmlu"}
-    study = fake_study(tracks={"mini": track})
-    write_fake_results(study, tmp_path)
+    study = made_up_study(tracks={"mini": track})
+    write_made_up_results(study, tmp_path)
     results = load(study, tmp_path)
     assert results.scored("mmlu") == []
     assert "mmlu" not in results.cells[0].scores

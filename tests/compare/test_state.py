@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare import state
 from owlore.core.errors import BadInput
@@ -16,8 +16,8 @@ CELLS = {f"mini/tiny_model/{method}/seed0" for method in ("base", "full", "lisa"
 @pytest.fixture
 def made(tmp_path):
     """Results that prove what their study asks, as if they had just been made."""
-    study, root = fake_study(run=["base", "full", "lisa"]), tmp_path / "made-up"
-    write_fake_results(study, root, memory=False)
+    study, root = made_up_study(run=["base", "full", "lisa"]), tmp_path / "made-up"
+    write_made_up_results(study, root, memory=False)
     return study, root, tmp_path
 
 
@@ -50,7 +50,7 @@ def test_what_was_just_made_fits_and_the_rest_is_missing(made):
 def test_a_setting_reaches_the_cells_that_have_it(made):
     methods = made[0].methods
     other = {**methods, "full": {**methods["full"], "weight_decay": 0.5}}
-    study = fake_study(run=made[0].run, methods=other)
+    study = made_up_study(run=made[0].run, methods=other)
     assert reasons(made, "train", study) == {
         "mini/tiny_model/full/seed0": "settings changed: method.weight_decay",
         "mini/tiny_model/lisa/seed0": "",

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.results_studies import MINI_TRACK, fake_study, paper_like_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, made_up_study, paper_like_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.comparisons import difference, discordance, level, trained_tasks
 from owlore.compare.results import Group, load
@@ -26,8 +26,8 @@ def tables_of(study, root: Path) -> dict[str, Table]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory):
-    root, study = tmp_path_factory.mktemp("one"), fake_study()
-    write_fake_results(study, root)
+    root, study = tmp_path_factory.mktemp("one"), made_up_study()
+    write_made_up_results(study, root)
     write_tables(load(study, root))
     return study, root, load(study, root)
 
@@ -37,13 +37,13 @@ def many(tmp_path_factory: pytest.TempPathFactory):
     """Three seeds, two models, and a second track with MT-Bench alone."""
     root = tmp_path_factory.mktemp("many")
     chat = {key: MINI_TRACK[key] for key in ("train", "mtbench")}
-    study = fake_study(
+    study = made_up_study(
         seeds=[0, 1, 2],
         run=["base", "full", "owlore"],
         models={"m1": {"path": "a"}, "m_2": {"path": "b"}},
         tracks={"mini": MINI_TRACK, "chat": chat},
     )
-    write_fake_results(study, root)
+    write_made_up_results(study, root)
     return study, root, load(study, root)
 
 
@@ -151,8 +151,8 @@ def test_the_family_is_named_with_its_size(made):
 
 
 def test_the_margin_comes_from_the_study(tmp_path: Path):
-    study = fake_study(run=["base", "full"], comparison={"equivalence_margin": 60})
-    write_fake_results(study, tmp_path, skill={"base": 0.4, "full": 0.4})
+    study = made_up_study(run=["base", "full"], comparison={"equivalence_margin": 60})
+    write_made_up_results(study, tmp_path, skill={"base": 0.4, "full": 0.4})
     rows = tables_of(study, tmp_path)["significance"].records
     assert {row["verdict"] for row in rows if row["verdict"]} == {"equivalent"}
     assert {row["margin"] for row in rows if row["verdict"]} == {0.6}
@@ -224,9 +224,9 @@ def test_error_over_questions_with_seeds_is_that_of_the_questions_mean(many):
 
 
 def test_bold_only_for_a_clear_winner(tmp_path: Path):
-    study = fake_study(run=["base", "full", "owlore"])
-    write_fake_results(study, tmp_path / "tied", skill={"base": 0.4, "full": 0.4, "owlore": 0.4})
-    write_fake_results(study, tmp_path / "won", skill={"base": -3, "full": 0, "owlore": 4})
+    study = made_up_study(run=["base", "full", "owlore"])
+    write_made_up_results(study, tmp_path / "tied", skill={"base": 0.4, "full": 0.4, "owlore": 0.4})
+    write_made_up_results(study, tmp_path / "won", skill={"base": -3, "full": 0, "owlore": 4})
     tied = tables_of(study, tmp_path / "tied")["commonsense"]
     assert "**" not in to_markdown(tied)
     assert "textbf" not in to_latex(tied)
@@ -241,8 +241,8 @@ def test_bold_only_for_a_clear_winner(tmp_path: Path):
 
 def test_what_the_study_has_not_is_said(tmp_path: Path):
     track = {key: MINI_TRACK[key] for key in ("train", "commonsense")}
-    study = fake_study(run=["lora"], tracks={"mini": track})
-    write_fake_results(study, tmp_path, memory=False)
+    study = made_up_study(run=["lora"], tracks={"mini": track})
+    write_made_up_results(study, tmp_path, memory=False)
     write_tables(load(study, tmp_path))
     for name, said in (
         ("mmlu", "No track of this study is scored on mmlu"),
@@ -275,7 +275,7 @@ def test_footnotes_tell_what_the_reader_must_know(made):
 
 def test_a_real_judge_on_the_papers_model_is_tested_and_marked(tmp_path: Path):
     study = paper_like_study(run=["base", "full", "owlore"])
-    write_fake_results(study, tmp_path, skill={"owlore": 30})
+    write_made_up_results(study, tmp_path, skill={"owlore": 30})
     tables = tables_of(study, tmp_path)
     assert any(record["benchmark"] == "mtbench" for record in tables["significance"].records)
     assert [row[1].mark for row in tables["mtbench"].rows] == ["", "", "best"]
@@ -295,10 +295,10 @@ def twice_judged(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("judges")
     judges = {"real": {**FURTHER, "judgings": 3}}
     mtbench = {**MINI_TRACK["mtbench"], "questions": 16, "further_judges": judges}
-    study = fake_study(
+    study = made_up_study(
         run=["base", "full", "owlore"], tracks={"mini": {**MINI_TRACK, "mtbench": mtbench}}
     )
-    write_fake_results(study, root, skill={"owlore": 3})
+    write_made_up_results(study, root, skill={"owlore": 3})
     return load(study, root)
 
 
@@ -371,7 +371,7 @@ def test_mtbench_differences_are_paired_question_by_question(twice_judged):
 
 def test_writing_twice_gives_the_same_bytes(made, tmp_path: Path):
     study, root, _ = made
-    write_fake_results(study, tmp_path)
+    write_made_up_results(study, tmp_path)
     write_tables(load(study, tmp_path))
     for path in (root / "tables").iterdir():
         assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes()

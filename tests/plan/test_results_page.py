@@ -2,8 +2,8 @@
 
 import json
 
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.plan.results_page import FILES, PAGE, START, text
 
@@ -24,8 +24,8 @@ def test_what_a_person_wrote_stays_and_fields_are_made_anew():
 
 
 def test_every_key_of_made_up_results_is_on_the_page(tmp_path):
-    study = fake_study(run=["owlore"])
-    write_fake_results(study, tmp_path, resources=tmp_path / "resources")
+    study = made_up_study(run=["owlore"])
+    write_made_up_results(study, tmp_path, resources=tmp_path / "resources")
     cell = "mini/tiny_model/owlore/seed0"
     sections = {
         part.split("`")[1]: part for part in PAGE.read_text().split("### ") if part[0] == "`"

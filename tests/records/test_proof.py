@@ -30,7 +30,10 @@ def there(tmp_path):
 
 def test_what_fits_is_kept_and_said(there, capsys):
     assert proof.kept(Loaf, there, NOW, "bake") == Loaf.load(there)
-    assert capsys.readouterr().out == ("bake: is there, with the same inputs, settings and code\n")
+    assert capsys.readouterr().out == (
+        "bake: is there, with the same inputs, settings and code "
+        "(OWLORE_AGAIN=1 computes it again)\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 from support.html_page import Page
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.figures import write_figures
 from owlore.compare.results import load
@@ -13,8 +13,8 @@ from owlore.report.page import write_report
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("report")
-    study = fake_study(description='A <b>bold</b> & "quoted" description.')
-    write_fake_results(study, root)
+    study = made_up_study(description='A <b>bold</b> & "quoted" description.')
+    write_made_up_results(study, root)
     write_figures(load(study, root))
     write_report(study, root)
     text = (root / "report" / "index.html").read_text()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.html_page import Page
-from support.results_studies import MINI_TRACK, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.figures import write_figures
 from owlore.compare.results import load
@@ -61,8 +61,8 @@ def test_the_answers_page_holds_every_answer_beside_its_judgments(made, answers_
 def test_the_report_links_to_the_answers_and_a_study_without_any_says_so(made, tmp_path: Path):
     assert 'href="answers.html"' in made[2]
     track = {key: MINI_TRACK[key] for key in ("train", "commonsense")}
-    study = fake_study(run=["base", "full"], tracks={"mini": track})
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=["base", "full"], tracks={"mini": track})
+    write_made_up_results(study, tmp_path)
     write_figures(load(study, tmp_path))
     write_report(study, tmp_path)
     text = (tmp_path / "report" / "answers.html").read_text()

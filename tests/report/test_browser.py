@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.figures import write_figures
 from owlore.compare.results import load
@@ -81,8 +81,8 @@ def visit(page: Path, probe: str, folder: Path, width: int = 1440) -> Visit:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, study = tmp_path_factory.mktemp("report"), fake_study()
-    write_fake_results(study, root)
+    root, study = tmp_path_factory.mktemp("report"), made_up_study()
+    write_made_up_results(study, root)
     write_figures(load(study, root))
     write_report(study, root)
     return root / "report" / "index.html"

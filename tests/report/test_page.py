@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare import lineage
 from owlore.compare.figures import write_figures
@@ -81,7 +81,7 @@ def test_the_csv_inside_the_page_is_the_table(made):
     link = next(a for a in page.all("a") if a.get("download") == "commonsense.csv")
     content = base64.b64decode(link["href"].split(",", 1)[1]).decode()
     rows = list(csv.DictReader(io.StringIO(content)))
-    assert [row["method"] for row in rows] == fake_study().run
+    assert [row["method"] for row in rows] == made_up_study().run
 
 
 def test_sortable_columns_work_from_the_keyboard(made):
@@ -95,7 +95,7 @@ def test_sortable_columns_work_from_the_keyboard(made):
 
 def test_same_results_same_page(made, tmp_path: Path):
     study, root, text, _ = made
-    write_fake_results(study, tmp_path)
+    write_made_up_results(study, tmp_path)
     write_figures(load(study, tmp_path))
     write_report(study, tmp_path)
     again = (tmp_path / "report" / "index.html").read_text()
@@ -104,8 +104,8 @@ def test_same_results_same_page(made, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["manifest.json", "figures/loss.svg"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str):
-    study = fake_study()
-    write_fake_results(study, tmp_path)
+    study = made_up_study()
+    write_made_up_results(study, tmp_path)
     (tmp_path / "figures").mkdir()
     (tmp_path / name).unlink(missing_ok=True)
     for figure in {"differences", "tradeoff", "mtbench", "layers", "outliers"} - {Path(name).stem}:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from support.results_studies import MINI_TRACK, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.results import load
 from owlore.core.files import read_json, write_json
@@ -26,8 +26,8 @@ from owlore.report.summary import answer, limits
     ],
 )
 def test_the_answer_follows_the_tests(tmp_path: Path, skill, said):
-    study = fake_study(run=["base", "full", "owlore"])
-    write_fake_results(study, tmp_path, skill=skill)
+    study = made_up_study(run=["base", "full", "owlore"])
+    write_made_up_results(study, tmp_path, skill=skill)
     (block,) = answer(load(study, tmp_path))
     assert said in block["headline"]
     together = " ".join(block["sentences"])
@@ -37,20 +37,20 @@ def test_the_answer_follows_the_tests(tmp_path: Path, skill, said):
 
 
 def test_as_good_as_is_said_only_where_it_was_shown(tmp_path: Path):
-    study = fake_study(run=["base", "full", "owlore"], comparison={"equivalence_margin": 50})
-    write_fake_results(study, tmp_path, skill={"base": 0.4, "full": 0.4, "owlore": 0.4})
+    study = made_up_study(run=["base", "full", "owlore"], comparison={"equivalence_margin": 50})
+    write_made_up_results(study, tmp_path, skill={"base": 0.4, "full": 0.4, "owlore": 0.4})
     (block,) = answer(load(study, tmp_path))
     assert "is as good (less than 50 points apart) as full fine-tuning" in block["headline"]
     assert "less than 50 points apart" in " ".join(block["sentences"])
 
 
 def test_the_answer_without_the_paper_method_or_scores(tmp_path: Path):
-    study = fake_study(run=["base", "full"])
-    write_fake_results(study, tmp_path / "a")
+    study = made_up_study(run=["base", "full"])
+    write_made_up_results(study, tmp_path / "a")
     assert "does not run OwLore" in answer(load(study, tmp_path / "a"))[0]["headline"]
     chat = {key: MINI_TRACK[key] for key in ("train", "mtbench")}
-    study = fake_study(tracks={"chat": chat})
-    write_fake_results(study, tmp_path / "b")
+    study = made_up_study(tracks={"chat": chat})
+    write_made_up_results(study, tmp_path / "b")
     assert "no answer on accuracy" in answer(load(study, tmp_path / "b"))[0]["headline"]
 
 
@@ -59,8 +59,8 @@ def test_limits_name_what_the_study_cannot_tell(made, tmp_path: Path):
     said = " ".join(limits(load(study, root)))
     for part in ("One training seed", "does not mean", "plumbing check", "torch's allocator"):
         assert part in said
-    seeds = fake_study(seeds=[0, 1], run=["base", "full"])
-    write_fake_results(seeds, tmp_path)
+    seeds = made_up_study(seeds=[0, 1], run=["base", "full"])
+    write_made_up_results(seeds, tmp_path)
     path = tmp_path / "mini/tiny_model/full/seed{}/finetune.json"
     for seed in (0, 1):
         cell = Path(str(path).format(seed))

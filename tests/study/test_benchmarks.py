@@ -27,8 +27,8 @@ import json, sys
 from pathlib import Path
 
 import jsonschema
-from support.results_studies import MINI_TRACK, PAPER_TRACK, fake_study, paper_like_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, PAPER_TRACK, made_up_study, paper_like_study
+from support.results_tree import write_made_up_results
 
 from owlore.compare.paper import claims, comparable
 from owlore.compare.results import load
@@ -41,10 +41,10 @@ from owlore.tracking.stage import columns_of
 
 block, root = {"tasks": json.loads(sys.argv[1])}, Path("made-up")
 track = {**MINI_TRACK, "reasoning": block}
-study = fake_study(run=["base", "full", "owlore"], tracks={"mini": track})
+study = made_up_study(run=["base", "full", "owlore"], tracks={"mini": track})
 papers = paper_like_study(tracks={"paper": {**PAPER_TRACK, "reasoning": block}})
 jsonschema.validate(study.model_dump(mode="json", exclude_unset=True), study_schema())
-write_fake_results(study, root)
+write_made_up_results(study, root)
 results = load(study, root)
 tables = {table.name: table for table in make_tables(results)}
 cell = study.cells()[-1]

@@ -38,7 +38,7 @@ TASKS = {
 }
 
 
-def toy_study(name: str, folder: Path, archive: Path | None) -> dict[str, Any]:
+def small_study(name: str, folder: Path, archive: Path | None) -> dict[str, Any]:
     """Write the inputs of a study's toy into `folder`; return the study.
 
     Args:

@@ -49,7 +49,7 @@ PAPER_TRACK: dict[str, Any] = {
 }
 
 
-def fake_study(**changes: Any) -> Study:
+def made_up_study(**changes: Any) -> Study:
     """A study over made-up results; `changes` replace its top-level keys."""
     value: dict[str, Any] = {
         "study": "made-up",
@@ -67,4 +67,4 @@ def fake_study(**changes: Any) -> Study:
 def paper_like_study(**changes: Any) -> Study:
     """A study with the paper's model and tasks (its results here are made up all the same)."""
     models = {"llama2-7b": {"hub": "meta-llama/Llama-2-7b-hf", "revision": "0" * 40}}
-    return fake_study(**({"models": models, "tracks": {"paper": PAPER_TRACK}} | changes))
+    return made_up_study(**({"models": models, "tracks": {"paper": PAPER_TRACK}} | changes))

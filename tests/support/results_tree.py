@@ -43,7 +43,7 @@ SKILL = {"base": 0.0, "full": 0.45, "lora": 0.4, "galore": 0.35, "lisa": 0.42, "
 PEAK_GIB = {"full": 3.1, "lora": 1.4, "galore": 2.2, "lisa": 1.9, "owlore": 1.6}
 
 
-def write_fake_results(
+def write_made_up_results(
     study: Study,
     root: Path,
     seed: int = 0,

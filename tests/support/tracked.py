@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from support.results_studies import fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import made_up_study
+from support.results_tree import write_made_up_results
 
 from owlore.core.files import read_json, write_json, write_jsonl, write_text
 from owlore.study.config import Cell
@@ -12,13 +12,13 @@ from owlore.tracking import stage as tracking
 from owlore.tracking.store import MlflowClient, ViewType
 
 METHODS = ["base", "full", "lisa"]
-STUDY = fake_study(run=METHODS)
+STUDY = made_up_study(run=METHODS)
 BASE, FULL, LISA = STUDY.cells()
 STAGES = {"finetune", "commonsense", "mmlu", "mtbench"}
 
 
 def write_results(root: Path) -> None:
-    write_fake_results(STUDY, root)
+    write_made_up_results(STUDY, root)
     answers = []
     for number in range(81, 89):
         answers.append({"question_id": number, "choices": [{"index": 0, "turns": ["a < b", "no"]}]})

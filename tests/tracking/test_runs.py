@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support.results_studies import MINI_TRACK, fake_study
-from support.results_tree import write_fake_results
+from support.results_studies import MINI_TRACK, made_up_study
+from support.results_tree import write_made_up_results
 from support.tracked import BASE, LISA, METHODS, STAGES, STUDY, client, names, runs, track
 
 from owlore.core.errors import BadInput
@@ -154,7 +154,7 @@ def test_a_missing_file_is_named_before_anything_is_logged(root: Path, name: str
 
 def test_a_benchmark_that_the_track_does_not_have_is_no_stage(root: Path) -> None:
     tracks = {"mini": {"train": {"a": 1}, "mmlu": {"tasks": {"mmlu_mini": {}}}}}
-    study: Study = fake_study(run=METHODS, tracks=tracks)
+    study: Study = made_up_study(run=METHODS, tracks=tracks)
     for name in ("commonsense.json", "mtbench.json"):
         (root / LISA.path / name).unlink()
     receipt = root / "receipt.json"
@@ -180,8 +180,8 @@ def test_a_long_history_is_thinned_but_keeps_its_ends(tmp_path: Path) -> None:
 def test_a_further_judge_is_a_child_of_its_own(tmp_path: Path) -> None:
     judge = {"provider": "openai", "model": "b", "base_url": "https://judge.invalid/v1"}
     mtbench = {**MINI_TRACK["mtbench"], "further_judges": {"real": {**judge, "judgings": 3}}}
-    study = fake_study(run=METHODS, tracks={"mini": {**MINI_TRACK, "mtbench": mtbench}})
-    write_fake_results(study, tmp_path)
+    study = made_up_study(run=METHODS, tracks={"mini": {**MINI_TRACK, "mtbench": mtbench}})
+    write_made_up_results(study, tmp_path)
     run = mlflow_runs.cell_run(study, tmp_path, LISA)
     assert set(run.children) == STAGES | {"mtbench/real"}
     headline, further = run.children["mtbench"], run.children["mtbench/real"]

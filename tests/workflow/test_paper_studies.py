@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from support.archives import save_mtbench
-from support.paper_studies import PAPER, STEPS, STUDIES, toy_study
+from support.paper_studies import PAPER, STEPS, STUDIES, small_study
 from support.scoring import index_only
 
 from owlore.cli.main import main
@@ -133,7 +133,7 @@ class Desk:
 
     def __init__(self, name: str, folder: Path, archive: Path):
         self.folder = folder
-        block = toy_study(name, folder, archive)
+        block = small_study(name, folder, archive)
         (folder / "study.yaml").write_text(yaml.safe_dump(block, sort_keys=False))
         self.study: Study = check_study(block)
         (self.model,) = self.study.models

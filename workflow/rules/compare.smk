@@ -17,6 +17,12 @@ rule tables:
                 if needs_outliers(cell)
             }
         ),
+        # Simulations that are there are shown, so they are made anew first where they are stale.
+        memory=[
+            file
+            for file in expand(f"{ROOT}/memory/{{model}}.json", model=STUDY.models)
+            if Path(file).exists()
+        ],
         contamination=expand(f"{ROOT}/contamination/{{track}}.json", track=STUDY.tracks),
     output:
         tables=expand(
