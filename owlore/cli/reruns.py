@@ -43,7 +43,9 @@ def prepare(arguments: Sequence[str], directory: Path) -> list[str]:
 
 def _study(arguments: list[str], directory: Path) -> Study | None:
     given = live.settings(arguments)
-    if given is None or given.config or given.profile or len(given.configfile) > 1:
+    if given is None or given.config or len(given.configfile) > 1:
+        return None
+    if given.profile and not given.configfile:  # it may name a file that we do not look for
         return None
     file = Path(given.configfile[0]) if given.configfile else directory / "config.yaml"
     try:

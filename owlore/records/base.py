@@ -9,11 +9,13 @@ A Record is what a stage writes. The same class serves the writer, every reader,
 results/README.md. A file that lacks a newer field is read with it empty.
 """
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from owlore.core.errors import BadInput
 from owlore.core.files import canonical_json, read_json, sha256_text, write_json
 from owlore.core.parsing import parse
 
@@ -49,10 +51,6 @@ class Job(BaseModel):
         Raises:
             BadInput: it is no such Job, or of another version.
         """
-        import json
-
-        from owlore.core.errors import BadInput
-
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:

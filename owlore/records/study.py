@@ -1,5 +1,6 @@
 """A whole study: the tables' and the report's Job, and `manifest.json`."""
 
+import json
 from typing import Any, Self
 
 from pydantic import Field
@@ -25,8 +26,6 @@ class StudyJob(Job):
 
     def text(self) -> str:
         """Return JSON in the file's order, defaults left out."""
-        import json
-
         return json.dumps(self.plain(), ensure_ascii=False, separators=(",", ":"))
 
 
