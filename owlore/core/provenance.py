@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 
@@ -33,8 +33,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def stamp(started: str, clock: float) -> dict[str, Any]:
-    """Return when something was made and with what: the fields of `owlore.records.base.Made`.
+class Stamp(TypedDict):
+    """When something was made and with what: the fields of `owlore.records.base.Made`."""
+
+    started: str
+    ended: str
+    seconds: float
+    versions: dict[str, str]
+    git: Any
+
+
+def stamp(started: str, clock: float) -> Stamp:
+    """Return when something was made and with what.
 
     Args:
         started: `now()` at the beginning.

@@ -6,11 +6,28 @@ rows only; it needs neither fschat nor a model.
 
 from collections.abc import Iterable, Mapping
 from statistics import fmean, median, stdev
-from typing import Any
+from typing import Any, TypedDict
 
 FAILED = -1  # FastChat's score of a judgment it cannot read
 
 Row = dict[str, Any]
+
+
+class Summary(TypedDict):
+    """Averages of a judge's ratings, as `owlore.records.mtbench.JudgedRecord` has them."""
+
+    overall: float | None
+    turn_1: float | None
+    turn_2: float | None
+    categories: dict[str, float | None]
+    n: int
+    failed: int
+    unrated: int
+    judgings: int
+    judgings_sd: float | None
+    questions: int
+
+
 Turn = tuple[int, int]  # question_id, turn
 
 
@@ -27,7 +44,7 @@ def by_turn(rows: Iterable[Mapping[str, Any]]) -> dict[Turn, float | None]:
     return {turn: median(scores) if scores else None for turn, scores in sorted(found.items())}
 
 
-def summarise(rows: list[Row], questions: list[Row]) -> Row:
+def summarise(rows: list[Row], questions: list[Row]) -> Summary:
     """Average the judgments: the median of a turn's judgings, then the mean over the turns.
 
     Returns:

@@ -32,6 +32,8 @@ class GroupScore(Part):
 class TaskScore(Part):
     """A task's score by its metric, and by all the others that it has; fractions."""
 
+    model_config = Part.model_config | {"extra": "allow"}
+
     metric: str = Field(description="what the task is scored by")
     value: float = Field(description="that metric, a fraction")
     stderr: float | None = Field(None, description="over questions")

@@ -1,6 +1,6 @@
 """One trained cell: `finetune.json`, and a row of `history.jsonl`."""
 
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypedDict, TypeVar
 
 from pydantic import Field
 
@@ -37,9 +37,12 @@ def without_pace(method: AnyMethod) -> AnyMethod:
     )
 
 
-def names_of(job: FinetuneJob) -> dict[str, Any]:
-    """Return the fields of a Record that say which cell it is."""
-    return job.cell.model_dump() if job.cell is not None else {"seed": job.seed}
+def names_of(job: FinetuneJob) -> "Names":
+    """Return which cell a Job is of; none has names that is not a study's."""
+    cell = job.cell
+    if cell is None:
+        return {"track": None, "model": None, "method": None, "seed": job.seed}
+    return {"track": cell.track, "model": cell.model, "method": cell.method, "seed": cell.seed}
 
 
 class Shown(NamedTuple):
@@ -109,6 +112,38 @@ class FinetuneRecord(Made):
     config: dict[str, Any] = Field(description="the method with all its settings")
     threads: int
     device: str
+
+
+class TrainingNumbers(TypedDict):
+    """The fields of a Record that the training loop fills."""
+
+    ranks: int
+    seconds: float
+    tokens: int
+    tokens_per_second: float | None
+    examples: int
+    steps: int
+    first_loss: float
+    final_loss: float
+    trainable_parameters: int
+    total_parameters: int
+    memory_bytes: MemoryBytes
+    peak_bytes: int
+    optimizer_bytes: int
+    decoder_optimizer_bytes: int
+    layer_activations: list[int] | None
+    switches: int
+    projector_refreshes: int
+    projector_seconds: float
+
+
+class Names(TypedDict):
+    """The fields of a Record that say which cell it is."""
+
+    track: str | None
+    model: str | None
+    method: str | None
+    seed: int | None
 
 
 class HistoryRow(Part):

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TypedDict, cast
 
 import torch
 from safetensors import safe_open
@@ -132,7 +132,15 @@ def head(model: PreTrainedModel) -> nn.Module | None:
     return found
 
 
-def shape(config: PretrainedConfig) -> dict[str, Any]:
+class Shape(TypedDict):
+    """What methods are checked against, and what model.json has of it."""
+
+    decoder_layers: int
+    hidden_size: int
+    max_position_embeddings: int | None
+
+
+def shape(config: PretrainedConfig) -> Shape:
     """Return what `owlore.study.fit` checks methods against."""
     text = config.get_text_config()
     return {

@@ -43,7 +43,7 @@ def run(job: FinetuneJob, model: Path, output: Path) -> FinetuneRecord:
             threads=torch.get_num_threads(),
             device="cpu",
             proof=asked.model_copy(update={"made": {history.name: sha256_file(history)}}),
-            **provenance.stamp(started, clock) | {"seconds": 0.0},
+            **{**provenance.stamp(started, clock), "seconds": 0.0},
         )
         record.save(described)
     write_receipt(output / "weights.sha256", record.weights_sha256)

@@ -32,6 +32,7 @@ from owlore.core.progress import line
 from owlore.data import examples as data
 from owlore.optim.protocol import OwloreOptimizer
 from owlore.records.base import Proof
+from owlore.records.finetune import MemoryBytes, TrainingNumbers
 from owlore.records.proof import ASIDE, CODE_CHANGED, misfit
 from owlore.sources import models
 from owlore.study.method import Layers, Trained
@@ -253,7 +254,7 @@ class CellTrainer(Trainer):
             state = torch.load(stored, map_location="cpu", weights_only=True, mmap=True)
             part.load_state_dict(state)
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> TrainingNumbers:
         """Return the numbers of finetune.json; bytes are the largest of any rank."""
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
         meter = self.meter
@@ -269,7 +270,7 @@ class CellTrainer(Trainer):
             "final_loss": losses[-1],
             "trainable_parameters": meter.trained_parameters,
             "total_parameters": sum(p.numel() for p in self.language_model.parameters()),
-            "memory_bytes": {k: meter.bytes[k] for k in KINDS},
+            "memory_bytes": MemoryBytes(**{k: meter.bytes[k] for k in KINDS}),
             "peak_bytes": meter.bytes["peak"],
             "optimizer_bytes": meter.bytes["optimizer"],
             "decoder_optimizer_bytes": meter.bytes["decoder"],

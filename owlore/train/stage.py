@@ -151,8 +151,13 @@ def _trained(
     if not ranks.is_first():
         return None
     kept, adapter = kept_model(model, method)
+    if weights is not None and adapter != method.adapter:
+        raise BadInput(
+            "torchrun: what this method keeps is merged, which works on one process only"
+        )
     _save(kept, tokenizer, output / "model", weights)
     write_jsonl(output / "history.jsonl", trainer.history())
+    stamp = provenance.stamp(started, clock)
     return FinetuneRecord(
         **names_of(job),
         model_dir=str(output / "model"),
@@ -169,7 +174,11 @@ def _trained(
         threads=torch.get_num_threads(),
         device=device,
         proof=trainer.proof,
-        **provenance.stamp(started, clock) | result,  # the steps' own seconds
+        started=stamp["started"],
+        ended=stamp["ended"],
+        versions=stamp["versions"],
+        git=stamp["git"],
+        **result,
     )
 
 
