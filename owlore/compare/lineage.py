@@ -147,8 +147,8 @@ def trace(results: Results, table: Table, entry: CellResults) -> Iterator[Step]:
         yield _checked("outlier scores", path, root, recorded)
     if finetune.data_sha256:
         path = root / "data" / entry.cell.track / f"seed{entry.seed}.jsonl"
-        found = sha256_file(path) if path.exists() else None
-        yield Step("training rows", path, found, _state(found, finetune.data_sha256))
+        sha256 = sha256_file(path) if path.exists() else None
+        yield Step("training rows", path, sha256, _state(sha256, finetune.data_sha256))
         yield _weights("base model", MODELS / entry.cell.model, finetune.base_sha256)
 
 
@@ -187,39 +187,39 @@ def _files(results: Results, entry: CellResults) -> list[Path]:
     """Return the small files of a cell that the tables are made from."""
     folder = results.root / entry.cell.path
     names = results.study.tracks[entry.cell.track].benchmarks
-    found = [folder / "finetune.json", folder / "history.jsonl"]
-    found += [folder / f"{name}.json" for name in names]
-    found += [folder / "samples" / f"{name}.parquet" for name in names if name in LM_EVAL]
+    files = [folder / "finetune.json", folder / "history.jsonl"]
+    files += [folder / f"{name}.json" for name in names]
+    files += [folder / "samples" / f"{name}.parquet" for name in names if name in LM_EVAL]
     if "mtbench" in names:
-        found += sorted((folder / "mtbench").rglob("*.json*"))
-    return found
+        files += sorted((folder / "mtbench").rglob("*.json*"))
+    return files
 
 
 def _recorded(results: Results) -> dict[str, Any]:
     path = results.root / "tables" / SOURCES
     if not path.exists():
         raise BadInput(f"{path}: no such file; `snakemake --cores all tables` makes it")
-    found: dict[str, Any] = read_json(path)
-    return found
+    hashes: dict[str, Any] = read_json(path)
+    return hashes
 
 
 def _checked(what: str, path: Path, root: Path, recorded: dict[str, Any]) -> Step:
-    found = sha256_file(path) if path.exists() else None
-    return Step(what, path, found, _state(found, recorded.get(path.relative_to(root).as_posix())))
+    sha256 = sha256_file(path) if path.exists() else None
+    return Step(what, path, sha256, _state(sha256, recorded.get(path.relative_to(root).as_posix())))
 
 
 def _weights(what: str, folder: Path, recorded: str) -> Step:
     there = any(folder.glob("*.safetensors"))
-    found = weights_sha256(folder) if there else None
-    return Step(what, folder, found, _state(found, recorded))
+    sha256 = weights_sha256(folder) if there else None
+    return Step(what, folder, sha256, _state(sha256, recorded))
 
 
-def _state(found: str | None, recorded: str | None) -> str:
-    if found is None:
+def _state(now: str | None, recorded: str | None) -> str:
+    if now is None:
         return "missing"
     if recorded is None:
         return "not recorded"
-    return "ok" if found == recorded else "altered"
+    return "ok" if now == recorded else "altered"
 
 
 def named(study: Study) -> str:

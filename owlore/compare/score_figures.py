@@ -42,9 +42,9 @@ def tradeoff(results: Results) -> Figure:
         chances = front(results, group, benchmark)
         for method in results.study.run:
             entries = results.of(group, method)
-            found = level(results, group, benchmark, method)
-            score = 100 * found.difference
-            reach = 0.0 if math.isnan(found.high) else 100 * found.high - score
+            average = level(results, group, benchmark, method)
+            score = 100 * average.difference
+            reach = 0.0 if math.isnan(average.high) else 100 * average.high - score
             peaks = [entry.finetune.peak_bytes for entry in entries]
             measured = [peak for peak in peaks if peak is not None]
             colour, marker = styles(results.study)[method]
@@ -109,11 +109,11 @@ def differences(results: Results) -> Figure:
     groups = [group for group, _, _ in drawn]
     for panel, place, (group, benchmark, task) in zip(panels, titles(groups), drawn, strict=True):
         panel.axvline(0, color="black", linewidth=0.8)
-        found = {}
+        intervals = {}
         for method in methods:
             paired = difference(results, group, benchmark, method, base, task and [task])
-            found[method] = (100 * paired.low, 100 * paired.difference, 100 * paired.high)
-        _forest(results, panel, found)
+            intervals[method] = (100 * paired.low, 100 * paired.difference, 100 * paired.high)
+        _forest(results, panel, intervals)
         name = task or f"{benchmark}: average"
         panel.set_title(name if len(set(groups)) == 1 else f"{place}: {name}")
     figure.supxlabel(f"points of accuracy above {base}, 95 % interval", fontsize=9)
@@ -144,8 +144,8 @@ def mtbench(results: Results) -> Figure:
     places = titles([block.group for block, _ in drawn])
     alone = len({block.group for block in blocks}) == 1
     for panel, place, (block, name) in zip(panels, places, drawn, strict=True):
-        found = {method: _mtbench_score(results, block, method, name) for method in methods}
-        _forest(results, panel, found)
+        intervals = {method: _mtbench_score(results, block, method, name) for method in methods}
+        _forest(results, panel, intervals)
         judge = [block.judge or "headline"] if several_judges(blocks) else []
         panel.set_title(": ".join([*judge, *[place] * (not alone), name]))
     graded = all(judged(results, block.group, block.judge) for block in blocks)
@@ -168,13 +168,15 @@ def _mtbench_score(
     return min(scores), float(np.mean(scores)), max(scores)
 
 
-def _forest(results: Results, panel: Axes, found: Mapping[str, tuple[float, float, float]]) -> None:
+def _forest(
+    results: Results, panel: Axes, intervals: Mapping[str, tuple[float, float, float]]
+) -> None:
     """Draw each method's (low, middle, high) in a row of its own, from above."""
-    for row, (method, (low, middle, high)) in enumerate(found.items()):
+    for row, (method, (low, middle, high)) in enumerate(intervals.items()):
         colour, marker = styles(results.study)[method]
         panel.plot(middle, row, marker, color=colour, markersize=6)
         panel.plot([low, high], [row, row], color=colour, lw=1.4)
-    panel.set_ylim(len(found) - 0.4, -0.6)
-    panel.set_yticks(range(len(found)), list(found))
+    panel.set_ylim(len(intervals) - 0.4, -0.6)
+    panel.set_yticks(range(len(intervals)), list(intervals))
     panel.grid(axis="x", linewidth=0.4, color="#cccccc")
     panel.set_axisbelow(True)

@@ -75,13 +75,13 @@ def simulated(config: PretrainedConfig, asked: Asked, cache: Path | None) -> dic
 
 def flops_of_a_sequence(config: PretrainedConfig, asked: Asked, cache: Path | None) -> float:
     """Return `flops.of_a_sequence`, from the cache where the same was asked before."""
-    found = _remembered(
+    counted = _remembered(
         "flops",
         (config, Asked(asked.name, asked.method, 1, asked.seqlen)),
         cache,
         lambda: {"flops": flops.of_a_sequence(config, asked.method, asked.seqlen)},
     )
-    return found["flops"]
+    return counted["flops"]
 
 
 def rows(
@@ -125,7 +125,7 @@ def with_micro_batch(asked: Asked, size: int) -> Asked:
     return Asked(asked.name, asked.method.model_copy(update=changed), size, asked.seqlen)
 
 
-def table(found: list[dict[str, Any]], card: float | None) -> str:
+def table(peaks: list[dict[str, Any]], card: float | None) -> str:
     """Return the rows as readable text."""
     shown = [
         {
@@ -139,29 +139,29 @@ def table(found: list[dict[str, Any]], card: float | None) -> str:
                 else {}
             ),
         }
-        for row in found
+        for row in peaks
     ]
     return pd.DataFrame(shown).to_string(index=False)
 
 
-def answer(found: list[dict[str, Any]], card: float) -> str:
+def answer(peaks: list[dict[str, Any]], card: float) -> str:
     """Return which methods fit the card, and the margin."""
-    fit = [row["method"] for row in found if row["fits"]]
+    fit = [row["method"] for row in peaks if row["fits"]]
     return f"These fit {card:g} GiB: {', '.join(fit) or 'none'}. {MARGIN}"
 
 
-def write(name: str, found: list[dict[str, Any]], output: Path, card: float | None) -> None:
+def write(name: str, peaks: list[dict[str, Any]], output: Path, card: float | None) -> None:
     """Write FILE.json, the table as FILE.csv and the figure as FILE.svg.
 
     The JSON has model, rows and versions; of a single method its row's keys are at the top, too.
     """
     from owlore.memory.figure import save
 
-    write_text(output.with_suffix(".csv"), pd.DataFrame(found).to_csv(index=False))
-    save(name, found, output.with_suffix(".svg"), card)
+    write_text(output.with_suffix(".csv"), pd.DataFrame(peaks).to_csv(index=False))
+    save(name, peaks, output.with_suffix(".svg"), card)
     margin = {} if card is None else {"gpu_memory_gib": card, "margin": MARGIN}
-    alone = found[0] if len(found) == 1 else {}
-    write_json(output, {"model": name, **alone, "rows": found, **margin, "versions": versions()})
+    alone = peaks[0] if len(peaks) == 1 else {}
+    write_json(output, {"model": name, **alone, "rows": peaks, **margin, "versions": versions()})
 
 
 def _remembered(
@@ -180,8 +180,8 @@ def _remembered(
     if file is not None and file.is_file():
         kept: dict[str, float] = read_json(file)
         return kept
-    found: dict[str, float] = compute()
+    computed: dict[str, float] = compute()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, found)
-    return found
+        write_json(file, computed)
+    return computed

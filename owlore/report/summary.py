@@ -57,31 +57,31 @@ def answer(results: Results) -> list[dict[str, Any]]:
 def limits(results: Results) -> list[str]:
     """Return what the numbers of this study cannot tell."""
     study = results.study
-    found = []
+    sentences = []
     for name in FAMILIES:
         same, reason = comparable(study, name)
         if results.scored(name) and not same:
-            found.append(f"Not the paper's experiment, {name}: {reason}.")
+            sentences.append(f"Not the paper's experiment, {name}: {reason}.")
     if len(study.seeds) == 1:
-        found.append(
+        sentences.append(
             "One training seed: intervals cover the choice of questions, not the luck of training. "
             "Another seed may change the order of methods that are close."
         )
     else:
-        found.append(
+        sentences.append(
             f"{len(study.seeds)} training seeds: intervals cover the choice of questions and of "
             "seeds. So few seeds tell little about their spread, which makes the intervals wide."
         )
-    found.append(
+    sentences.append(
         "“No difference shown” means that these questions are too few to tell; it does not mean "
         "that two methods are equal."
     )
-    found.append(
+    sentences.append(
         "Each method ran with the settings under “Every cell”, one learning rate each. A method "
         "whose settings suit it less looks worse than it is."
     )
     if any(not judged(results, group) for group in results.scored("mtbench")):
-        found.append(
+        sentences.append(
             "MT-Bench ran as a plumbing check: its judge is too small to grade, so its scores say "
             "nothing about the methods."
         )
@@ -90,17 +90,17 @@ def limits(results: Results) -> list[str]:
             flagged = sum(task.flagged for task in tasks.values())
             n = sum(task.n for task in tasks.values())
             if flagged:
-                found.append(
+                sentences.append(
                     f"{flagged} of {n} questions of {name} are in the training rows of track "
                     f"{track}, wholly or in part. The table of such questions has the scores "
                     "without them."
                 )
     if any(entry.finetune.device == "cpu" and entry.finetune.steps for entry in results.cells):
-        found.append(
+        sentences.append(
             "Peak memory on a CPU is what torch's allocator hands out. A GPU's kernels have other "
             "work space, and a GPU shows more: context and fragmentation."
         )
-    return found
+    return sentences
 
 
 def _headline(results: Results, group: Group, records: list[dict[str, Any]]) -> str:
