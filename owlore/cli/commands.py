@@ -119,6 +119,7 @@ def data(options: argparse.Namespace) -> None:
     pinning.require(study)
     known("--track", options.track, study.tracks)
     job = job_of(options, DataJob) or DataJob.of(study, options.track, options.seed)
+    job = job.in_order_of(study.tracks[options.track].train)
     record = stage.run(job, options.questions, options.output)
     print(f"data {job.track} seed {job.seed}: {record.rows} training examples", flush=True)
 

@@ -4,6 +4,7 @@ One row a track, model, benchmark and task. A score on the clean subset that is 
 one says that the flagged questions were not what made it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,9 +89,18 @@ def _rows(results: Results, group: Group) -> list[CheckedTask]:
                 for method in results.study.run
             },
         )
-        for benchmark, tasks in results.contamination[group.track].benchmarks.items()
-        for task, overlap in tasks.items()
+        for benchmark, task, overlap in _in_order(results, group)
     ]
+
+
+def _in_order(results: Results, group: Group) -> Iterator[tuple[str, str, Overlap]]:
+    """Yield benchmark, task and what was found, in the study's order: a Job's text has none."""
+    track = results.study.tracks[group.track]
+    checked = results.contamination[group.track].benchmarks
+    for benchmark in track.benchmarks:
+        settings = track.lm_eval_benchmarks.get(benchmark)
+        for task in settings.tasks if settings is not None else checked[benchmark]:
+            yield benchmark, task, checked[benchmark][task]
 
 
 def _method_column(method: str) -> Column[CheckedTask]:

@@ -131,10 +131,14 @@ class Simulated:
 def memory_table(results: Results) -> Table:
     """Return the simulated peak of each method and its split by kind, in GiB."""
     title = "Simulated peak memory"
+    study = results.study
     rows = [
-        Simulated(Group(row.track or "", model), row)
+        Simulated(Group(track, model), row)
         for model, simulation in results.memory.items()
+        for track in study.tracks  # the study's order: a Job's text has none
+        for method in study.run
         for row in simulation.rows
+        if (row.track, row.method) == (track, method)
     ]
     if not rows:
         note = "No memory was simulated; `snakemake --cores all memory` does it."

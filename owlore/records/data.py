@@ -1,5 +1,6 @@
 """A track's training rows: `data/<track>/seed<k>.json`, beside the rows."""
 
+from collections.abc import Iterable
 from typing import Self
 
 from pydantic import Field
@@ -28,6 +29,15 @@ class DataJob(Job):
             files={name: file for name, file in given.files.items() if name in train},
             hub={name: pool for name, pool in given.hub.items() if name in train},
         )
+
+    def in_order_of(self, names: Iterable[str]) -> Self:
+        """Return the Job with its pools in the order of a study's file, which its text leaves out.
+
+        The order decides how rows lie before they are shuffled, so it is a part of the draw as the
+        seed is. A study whose keys are merely put in another order is not drawn again for it.
+        """
+        ordered = {name: self.train[name] for name in names if name in self.train}
+        return self.model_copy(update={"train": ordered | self.train})
 
 
 class DataRecord(Record):

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
+from owlore.cli.main import main
 from owlore.core.errors import BadInput
-from owlore.core.files import write_jsonl
+from owlore.core.files import read_jsonl, write_jsonl
 from owlore.data.mixture import training_rows
 from owlore.records.data import DataJob
 from owlore.study.config import check_study
@@ -72,3 +73,22 @@ def test_another_pool_changes_no_draw_of_the_first(pool, tmp_path):
 def test_a_whole_pool_can_be_asked_for(pool, tmp_path):
     rows = training_rows(DataJob.of(study(file=pool, pool=20), "t", 0), tmp_path)
     assert sorted(row["prompt"] for row in rows) == sorted(f"p{i}" for i in range(20))
+
+
+def test_a_jobs_text_draws_as_the_study_does_whatever_order_its_pools_have(tmp_path):
+    """A Job's text is sorted; rows lie as the study's file has its pools."""
+    for name in ("zebra", "ant"):
+        rows = [{"prompt": f"{name} {i}", "completion": " c"} for i in range(9)]
+        write_jsonl(tmp_path / f"{name}_train.jsonl", rows)
+    chosen = study(file="unused.jsonl", zebra=5, ant=4)
+    expected = training_rows(DataJob.of(chosen, "t", 0), tmp_path)
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps(chosen.model_dump(mode="json")))
+    job = DataJob.of(chosen, "t", 0)
+    assert list(DataJob.of_text(job.text()).train) == ["ant", "zebra"]
+    command = ["data", "--study", file, "--track", "t", "--seed", 0, "--job", job.text()]
+    command += ["--questions", tmp_path, "--output", tmp_path / "rows.jsonl"]
+    assert main([str(part) for part in command]) == 0
+    assert read_jsonl(tmp_path / "rows.jsonl") == expected
+    turned = study(file="unused.jsonl", ant=4, zebra=5)
+    assert DataJob.of(turned, "t", 0).text() == job.text(), "another order is not drawn again"
