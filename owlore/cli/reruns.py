@@ -4,10 +4,13 @@ Results are judged by their own proofs (`owlore.compare.state`), whatever Snakem
 that do not fit are forced, those that fit are left alone.
 """
 
+import atexit
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 from owlore.cli import live
 from owlore.compare import state
@@ -52,3 +55,42 @@ def _study(arguments: list[str], directory: Path) -> Study | None:
         return load_study(file)
     except BadInput:
         return None
+
+
+def refuse_what_would_stay(workflow: Any, study: Study) -> None:
+    """Stop where results of a run's targets prove something else and are not made again.
+
+    Args:
+        workflow: Snakemake's, its jobs planned.
+        study: the study that it runs.
+
+    Raises:
+        BadInput: there are such results; they are told.
+    """
+    wanted, planned = (
+        {str(file) for job in jobs for file in job.output}
+        for jobs in (workflow.dag.jobs, workflow.dag.needrun_jobs())
+    )
+    results = state.of(study, Path("results") / study.study, Path("resources"))
+    state.refuse((result for result in results if str(result.path) in wanted), planned)
+
+
+def watch(workflow: Any, study: Study) -> None:
+    """Do the same where Snakemake finds nothing to be done: it calls no handler then.
+
+    Our look comes as the process ends, and ends it with exit code 1.
+    """
+
+    def look() -> None:
+        executing = workflow.executor_plugin is not None and not workflow.dryrun
+        if workflow.exec_mode.value != 0 or not executing or workflow.dag is None:
+            return
+        if any(True for _ in workflow.dag.needrun_jobs(exclude_finished=False)):
+            return  # looked at as the run began
+        try:
+            refuse_what_would_stay(workflow, study)
+        except BadInput as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)  # as Snakemake does when a handler fails
+
+    atexit.register(look)

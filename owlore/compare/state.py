@@ -29,7 +29,7 @@ from owlore.records.outliers import OutliersJob, OutliersRecord
 from owlore.records.questions import QuestionsJob, QuestionsRecord
 from owlore.records.sources import ModelJob, ModelRecord
 from owlore.records.stages import MODULES
-from owlore.study.config import EMBEDDED, Cell, Study
+from owlore.study.config import Cell, Study
 
 MISSING = "missing"
 TRAINING = ("base", "train")
@@ -234,8 +234,7 @@ def _of_cell(
     weights = _trained_weights(folder / "finetune.json")
     for name, settings in track.lm_eval_benchmarks.items():
         read = {"weights": weights}
-        local = None if EMBEDDED.isdisjoint(settings.tasks) else root / "questions"
-        local = Path(settings.data_dir) if settings.data_dir is not None else local
+        local = settings.questions_in(root / "questions")
         if local is not None and local.is_dir():
             read["questions"] = questions_read.digest(local, settings.tasks)
         job = EvaluationJob.of(study, cell, name)

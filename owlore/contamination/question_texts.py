@@ -16,7 +16,7 @@ from lm_eval.utils import env
 from owlore.evaluate.draw import draw
 from owlore.evaluate.lm_tasks import load_tasks
 from owlore.mtbench.questions import read_questions
-from owlore.study.config import EMBEDDED, Benchmark
+from owlore.study.config import Benchmark
 
 CUT = "\x00"  # marks where the template's own words were
 
@@ -41,7 +41,7 @@ def of_benchmark(benchmark: Benchmark, questions: Path) -> dict[str, list[Questi
         BadInput: see `load_tasks`.
     """
     found = {}
-    for name, members in load_tasks(benchmark, question_folder(benchmark, questions)).items():
+    for name, members in load_tasks(benchmark, benchmark.questions_in(questions)).items():
         # A group's questions are numbered through over its members, as in the samples.
         docs = [(member, doc) for member in members for doc in member.eval_docs]
         scored = set(draw(name, len(docs), benchmark))
@@ -50,13 +50,6 @@ def of_benchmark(benchmark: Benchmark, questions: Path) -> dict[str, list[Questi
             for number, (member, doc) in enumerate(docs)
         ]
     return found
-
-
-def question_folder(benchmark: Benchmark, questions: Path) -> Path | None:
-    """Return where a benchmark's questions lie; None: on the hub."""
-    if benchmark.data_dir is not None:
-        return Path(benchmark.data_dir)
-    return None if EMBEDDED.isdisjoint(benchmark.tasks) else questions
 
 
 def of_mtbench(count: int, seed: int, questions: Path) -> dict[str, list[QuestionText]]:

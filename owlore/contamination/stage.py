@@ -31,7 +31,6 @@ from owlore.contamination.question_texts import (
     QuestionText,
     of_benchmark,
     of_mtbench,
-    question_folder,
 )
 from owlore.core import provenance
 from owlore.core.errors import BadInput
@@ -73,7 +72,7 @@ def run(job: ContaminationJob, data: Path, questions: Path, output: Path) -> Con
     hashes = {name: sha256_file(path) for name, path in files.items()}
     read = {f"data/{name}": sha256 for name, sha256 in hashes.items()}
     for name, settings in job.benchmarks.items():
-        folder = question_folder(settings, questions)
+        folder = settings.questions_in(questions)
         if folder is not None:
             read[f"questions/{name}"] = questions_read.digest(folder, settings.tasks)
     if job.mtbench is not None:

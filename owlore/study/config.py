@@ -135,6 +135,12 @@ class Benchmark(Strict):
     )
     data_dir: str | None = Field(None, description="local copies of the data sets, no hub")
 
+    def questions_in(self, embedded: Path) -> Path | None:
+        """Return where the questions lie, given the folder of the embedded; None: on the hub."""
+        if self.data_dir is not None:
+            return Path(self.data_dir)
+        return None if EMBEDDED.isdisjoint(self.tasks) else embedded
+
 
 class MTBench(Strict):
     """MT-Bench: how many questions (spread over the 8 categories) and who judges."""

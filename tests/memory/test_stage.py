@@ -50,6 +50,10 @@ def test_every_trained_method_has_a_row_that_adds_up(made):
     assert owlore["peak_gib"] < full["peak_gib"]
     table = pd.read_csv(made / "toy.csv")
     assert table.to_dict("records") == [
-        {key: pytest.approx(v) if isinstance(v, float) else v for key, v in row.items()}
+        {
+            key: pytest.approx(v) if isinstance(v, float) else v
+            for key, v in row.items()
+            if v is not None  # what was not asked has no column
+        }
         for row in found["rows"]
     ]

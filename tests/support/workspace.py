@@ -71,7 +71,7 @@ class Workspace:
         }
 
 
-TIMES = re.compile(r"second|started|ended|date|bytes|versions|git|resumed|tstamp|model_dir")
+TIMES = re.compile(r"second|started|ended|date|bytes|versions|git|resumed|tstamp|model_dir|made")
 
 
 def without_times(value):

@@ -59,7 +59,7 @@ def test_the_published_values_of_owlore():
     study = load_study(STUDIES / "llama2-7b.yaml")
     owlore, lisa = study.method("owlore"), study.method("lisa")
     assert (owlore.gamma, owlore.interval_steps, owlore.rank) == (5, 50, 128)
-    assert (owlore.train.sampling, owlore.scale, owlore.update_proj_gap) == ("outlier", 1.0, 100)
+    assert (owlore.sampling, owlore.scale, owlore.update_proj_gap) == ("outlier", 1.0, 100)
     assert (lisa.sampling, lisa.gamma, lisa.interval_steps) == ("uniform", 2, 3)
     for method in (owlore, lisa):
         assert (method.learning_rate, method.examples_per_step) == (3e-4, 16)

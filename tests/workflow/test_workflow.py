@@ -131,14 +131,14 @@ def test_a_further_judge_judges_the_answers_at_hand(copied: Workspace):
 
 
 def test_an_edited_plot_module_trains_nothing(copied: Workspace):
-    figures = copied.folder / "code" / "owlore" / "figures.py"
-    figures.write_text(figures.read_text() + "\n# an edit\n")
+    figures = copied.folder / "code" / "owlore" / "compare" / "figures.py"
+    figures.write_text(figures.read_text() + "\nEDITED = 1\n")
     assert copied.snakemake() == LAST
 
 
 def test_an_edited_training_module_trains_again(copied: Workspace):
-    sampling = copied.folder / "code" / "owlore" / "sampling.py"
-    sampling.write_text(sampling.read_text() + "\n# an edit\n")
+    sampling = copied.folder / "code" / "owlore" / "train" / "sampling.py"
+    sampling.write_text(sampling.read_text() + "\nEDITED = 1\n")
     ran = set(copied.snakemake("finetune"))
     assert ran == {"train:full/seed0", "train:owlore/seed0", "finetune"}
 

@@ -18,7 +18,7 @@ from owlore.records.sources import ModelJob
 from owlore.records.stages import MODULES
 from owlore.records.study import StudyJob
 from owlore.study.benchmarks import FAMILIES, LM_EVAL
-from owlore.study.config import EMBEDDED, check_study
+from owlore.study.config import check_study
 from owlore.study.fit import check_models
 
 try:
@@ -29,10 +29,11 @@ except BadInput as error:
     sys.exit(2)
 
 ROOT = f"results/{STUDY.study}"
-STUDY_FILE = (
-    f"{ROOT}/study.json"  # written when the workflow starts; it decides no result
-)
+# Written when the workflow starts; it decides no result.
+STUDY_FILE = f"{ROOT}/study.json"
 CODE = {rule: code.digest(code.of(module)) for rule, module in MODULES.items()}
+ARCHIVES = {archive.filename: name for name, archive in STUDY.archives.items()}
+TEXT = STUDY.calibration.text
 CELLS = {cell.path: cell for cell in STUDY.cells()}
 TRAINED = [path for path, cell in CELLS.items() if cell.seed is not None]
 JUDGES = sorted(
@@ -60,7 +61,7 @@ def any_of(names):
 
 
 wildcard_constraints:
-    archive=any_of(archive.filename for archive in STUDY.archives.values()),
+    archive=any_of(ARCHIVES),
     model=any_of(STUDY.models),
     track=any_of(STUDY.tracks),
     cell=any_of(CELLS),
@@ -94,3 +95,19 @@ def scores(cells, *benchmarks):
         for name in STUDY.tracks[CELLS[path].track].score_files
         if name.split("/")[0] in benchmarks
     ]
+
+
+def training_inputs(wildcards):
+    """The receipts of what a cell is trained on."""
+    cell = CELLS[wildcards.cell]
+    inputs = {
+        "model": f"resources/models/{cell.model}/weights.sha256",
+        "data": f"{ROOT}/data/{cell.track}/seed{cell.seed}.sha256",
+    }
+    if needs_outliers(cell):
+        inputs["outliers"] = f"{ROOT}/outliers/{cell.model}.sha256"
+    return inputs
+
+
+def data_folder(wildcards):
+    return f"{ROOT}/data"

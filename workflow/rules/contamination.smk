@@ -22,7 +22,7 @@ rule check_overlap:
         study=STUDY_FILE,
         job=lambda wildcards: ContaminationJob.of(STUDY, wildcards.track).text(),
         code=CODE["check_overlap"],
-        data=f"{ROOT}/data",
+        data=data_folder,
         questions=subpath(input.questions, parent=True),
     shell:
         "python -m owlore contamination --study {params.study} --track {wildcards.track} "

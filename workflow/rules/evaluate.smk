@@ -1,18 +1,6 @@
 # lm-eval benchmarks. A result depends on the cell's receipt: the hash of its weights, no times.
 
 
-def data_dir_flag(wildcards):
-    """Local copies of the questions; without any, tasks other than the embedded read the hub."""
-    settings = track_of(wildcards).lm_eval_benchmarks[wildcards.benchmark]
-    if settings.data_dir is not None:
-        return ["--data-dir", settings.data_dir]
-    return (
-        []
-        if EMBEDDED.isdisjoint(settings.tasks)
-        else ["--data-dir", f"{ROOT}/questions"]
-    )
-
-
 rule evaluate:
     input:
         cell=f"{ROOT}/{{cell}}/weights.sha256",
@@ -37,7 +25,16 @@ rule evaluate:
         code=CODE["evaluate"],
         model=base_model,
         cell=f"{ROOT}/{{cell}}/finetune.json",
-        data_dir=data_dir_flag,
+        # Local copies of the questions; without any, tasks other than the embedded read the hub.
+        data_dir=lambda wildcards: (
+            ["--data-dir", str(folder)]
+            if (
+                folder := track_of(wildcards)
+                .lm_eval_benchmarks[wildcards.benchmark]
+                .questions_in(Path(ROOT, "questions"))
+            )
+            else []
+        ),
         samples=subpath(output.samples, parent=True),
     shell:
         "python -m owlore.cli.devices {resources.gpu} evaluate --job {params.job:q} "

@@ -23,7 +23,7 @@ rule simulate:
         job=lambda wildcards: MemoryJob.of(STUDY, wildcards.model).text(),
         code=CODE["simulate"],
         folder=subpath(input.model, parent=True),
-        data=f"{ROOT}/data",
+        data=data_folder,
     shell:
         "python -m owlore memory --job {params.job:q} --model {params.folder} "
         "--data {params.data} --output {output.result} 2> {log}"

@@ -1,11 +1,6 @@
 # MT-Bench through FastChat: two-turn answers, then a judge's grades.
 
 
-def judge_name(wildcards):
-    """Which of the track's judges; the headline's name is empty."""
-    return getattr(wildcards, "judge", "")
-
-
 rule answer:
     input:
         cell=f"{ROOT}/{{cell}}/weights.sha256",
@@ -56,12 +51,12 @@ rule judge:
         mem_mb=2500,
     params:
         job=lambda wildcards: JudgeJob.of(
-            STUDY, CELLS[wildcards.cell], judge_name(wildcards)
+            STUDY, CELLS[wildcards.cell], getattr(wildcards, "judge", "")
         ).text(),
         code=CODE["judge"],
         study=STUDY_FILE,  # for the judge's pace and caps alone
         name=lambda wildcards: (
-            ["--name", name] if (name := judge_name(wildcards)) else []
+            ["--name", wildcards.judge] if hasattr(wildcards, "judge") else []
         ),
         model=base_model,
         cell=f"{ROOT}/{{cell}}/finetune.json",

@@ -1,15 +1,10 @@
 # How many outliers each decoder layer has: the scores that OwLore draws layers by.
 
 
-def calibration_text(wildcards):
-    text = STUDY.calibration.text
-    return f"{ROOT}/questions/calibration.jsonl" if text == "embedded" else text
-
-
 rule score_outliers:
     input:
         model="resources/models/{model}/weights.sha256",
-        text=[] if STUDY.calibration.text == "embedded" else STUDY.calibration.text,
+        text=[] if TEXT == "embedded" else TEXT,
         questions=rules.questions.output.receipt,
     output:
         result=update(f"{ROOT}/outliers/{{model}}.json"),
@@ -28,7 +23,7 @@ rule score_outliers:
         job=lambda wildcards: OutliersJob.of(STUDY, wildcards.model).text(),
         code=CODE["score_outliers"],
         model=subpath(input.model, parent=True),
-        text=calibration_text,
+        text=f"{ROOT}/questions/calibration.jsonl" if TEXT == "embedded" else TEXT,
     shell:
         "python -m owlore.cli.devices {resources.gpu} outliers --job {params.job:q} "
         "--model {params.model} --text {params.text:q} --threads {threads} "

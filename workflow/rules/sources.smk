@@ -1,11 +1,6 @@
 # Downloads, and the base model as a plain checkpoint.
 
 
-def archive_name(wildcards):
-    """The index's name of the project that holds this file."""
-    return next(n for n, a in STUDY.archives.items() if a.filename == wildcards.archive)
-
-
 rule archive:
     output:
         "resources/archives/{archive}.sha256",
@@ -16,8 +11,8 @@ rule archive:
         "../../envs/owlore.yaml"
     params:
         study=STUDY_FILE,
-        name=archive_name,
-        sha256=lambda wildcards: STUDY.archives[archive_name(wildcards)].sha256,
+        name=lambda wildcards: ARCHIVES[wildcards.archive],
+        sha256=lambda wildcards: STUDY.archives[ARCHIVES[wildcards.archive]].sha256,
     shell:
         "python -m owlore assets --study {params.study} --only {params.name} "
         "--output resources/archives 2> {log}"

@@ -2,30 +2,6 @@
 # that a killed job finds its checkpoints again.
 
 
-def training_inputs(wildcards):
-    cell = CELLS[wildcards.cell]
-    inputs = {
-        "model": f"resources/models/{cell.model}/weights.sha256",
-        "data": f"{ROOT}/data/{cell.track}/seed{cell.seed}.sha256",
-    }
-    if needs_outliers(cell):
-        inputs["outliers"] = f"{ROOT}/outliers/{cell.model}.sha256"
-    return inputs
-
-
-def training_files(wildcards):
-    """What the receipts of `training_inputs` are of, as flags."""
-    cell = CELLS[wildcards.cell]
-    flags = ["--data", f"{ROOT}/data/{cell.track}/seed{cell.seed}.jsonl"]
-    if needs_outliers(cell):
-        flags += ["--outliers", f"{ROOT}/outliers/{cell.model}.json"]
-    return flags
-
-
-def cell_job(wildcards):
-    return FinetuneJob.of(STUDY, CELLS[wildcards.cell]).text()
-
-
 rule base:
     input:
         model=lambda wildcards: f"{base_model(wildcards)}/weights.sha256",
@@ -41,7 +17,7 @@ rule base:
     conda:
         "../../envs/owlore.yaml"
     params:
-        job=cell_job,
+        job=lambda wildcards: FinetuneJob.of(STUDY, CELLS[wildcards.cell]).text(),
         code=CODE["base"],
         model=base_model,
         folder=subpath(output.result, parent=True),
@@ -70,13 +46,18 @@ rule train:
         gpu=1,
         mem_mb=3500,
     params:
-        job=cell_job,
+        job=lambda wildcards: FinetuneJob.of(STUDY, CELLS[wildcards.cell]).text(),
         code=CODE["train"],
-        files=training_files,
+        data=lambda wildcards, input: str(Path(input.data).with_suffix(".jsonl")),
+        outliers=lambda wildcards, input: (
+            ["--outliers", str(Path(input.outliers).with_suffix(".json"))]
+            if "outliers" in input.keys()
+            else []
+        ),
         model=base_model,
         study=STUDY_FILE,
         folder=subpath(output.result, parent=True),
     shell:
         "python -m owlore.cli.devices {resources.gpu} finetune --job {params.job:q} "
-        "--study {params.study} --model {params.model} {params.files:q} "
-        "--threads {threads} --output {params.folder} 2> {log}"
+        "--study {params.study} --model {params.model} --data {params.data} "
+        "{params.outliers:q} --threads {threads} --output {params.folder} 2> {log}"
