@@ -1,16 +1,9 @@
 """Simulated memory against arithmetic, against a real step's allocations, and its monotonicity."""
 
-import gc
-from bisect import bisect_right
-from collections.abc import Callable
-from functools import cache
-from itertools import accumulate
-from typing import NamedTuple
-
 import pytest
 import torch
+from support.peaks import Peaks, peaks
 from support.small_models import save_tiny, tiny_gpt2, tiny_llama, tiny_tokenizer
-from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import (
     AutoModelForCausalLM,
     LlamaForCausalLM,
@@ -22,7 +15,7 @@ from owlore.core.errors import BadInput
 from owlore.data import examples as data
 from owlore.memory import simulate as simulation
 from owlore.records.base import Proof
-from owlore.sources import models, shapes
+from owlore.sources import models
 from owlore.study.method import Trained, parse_method
 from owlore.train import meter
 from owlore.train.loop import CellTrainer
@@ -59,73 +52,6 @@ def simulate(chosen: Trained, micro_batch: int = 4, seqlen: int = 32, **config) 
 
 def in_bytes(split: dict[str, float], part: str) -> float:
     return split[f"{part}_gib"] * GIB
-
-
-class Peaks(NamedTuple):
-    """The largest sums of bytes while a step ran: of tensors, and of all that was allocated."""
-
-    tensors: int
-    allocated: int
-
-
-def peaks(prepare: Callable[[], Callable[[], object]]) -> Peaks:
-    """Like `allocated_peak`, and beside it the peak of what tensors hold.
-
-    A kernel may take work space: how much follows from the CPU's instructions and the number of
-    threads (without native bfloat16, copies in float32). It is given back before the kernel ends
-    and never is a tensor, so the simulator, which knows no CPU, does not count it. Here it cancels
-    out because the sum is looked at between kernels only.
-    """
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step = prepare()
-        with record_function("the step"):
-            step()
-    events = profiler.profiler.kineto_results.events()
-    (start,) = (event.start_ns() for event in events if event.name() == "the step")
-    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
-    spans = [(e.start_ns(), e.start_ns() + e.duration_ns()) for e in events if is_kernel(e.name())]
-    between, end = [], 0
-    for first, last in sorted(spans):
-        if first >= end:  # else inside of another
-            between.append((first, last))
-            end = last
-    firsts = [first for first, _ in between]
-
-    def kernels_end(at: int) -> int:
-        first, last = between[max(0, bisect_right(firsts, at) - 1)]
-        return last if first <= at <= last else at
-
-    return Peaks(
-        highest([(kernels_end(at), change) for at, change in changes], start),
-        highest(changes, start),
-    )
-
-
-def highest(changes: list[tuple[int, int]], start: int) -> int:
-    """Return the largest sum of changes from a time on; those of one moment are one change."""
-    at_once: dict[int, int] = {}
-    for at, change in sorted(changes):
-        at_once[at] = at_once.get(at, 0) + change
-    before = sum(change for at, change in at_once.items() if at < start)
-    return max(accumulate((c for at, c in at_once.items() if at >= start), initial=before))
-
-
-@cache
-def is_kernel(event: str) -> bool:
-    """Return whether an event is an operator that is not written in terms of others."""
-    name = event.removeprefix("aten::")
-    if name == event or not hasattr(torch.ops.aten, name):
-        return False
-    overloads = [
-        event if overload == "default" else f"{event}.{overload}"
-        for overload in getattr(torch.ops.aten, name).overloads()
-    ]
-    return not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(overload, "CompositeImplicitAutograd")
-        for overload in overloads
-        if torch._C._dispatch_has_kernel(overload)
-    )
 
 
 def real_peaks(config: PretrainedConfig, chosen: Trained, micro_batch: int, seqlen: int) -> Peaks:
@@ -356,8 +282,8 @@ def test_a_larger_batch_or_longer_sequence_needs_more(name):
 def test_a_larger_gamma_or_rank_needs_more():
     by_gamma = [simulate(method("owlore", gamma=gamma))["peak_gib"] for gamma in (1, 2, 3)]
     by_rank = [simulate(method("owlore", rank=rank))["peak_gib"] for rank in (2, 8, 16)]
-    for peaks in (by_gamma, by_rank):
-        assert peaks == sorted(set(peaks))
+    for growing in (by_gamma, by_rank):
+        assert growing == sorted(set(growing))
 
 
 def test_each_kind_scales_as_it_must():
@@ -431,38 +357,6 @@ def test_the_layers_awake_are_the_costliest_draw(embeddings, checkpointing, size
         found.append(simulate(chosen, *size)["peak_gib"])
     assert claimed == max(found)
     assert min(found) < max(found)
-
-
-PURE = {"precision": "bfloat16", "gradient_checkpointing": True}
-
-
-def test_llama2_7b_as_published():
-    """16 × 512 tokens: full fine-tuning took 51.6 GB on an A100 (torchao), OwLore's paper says 21.
-
-    Full fine-tuning is four bfloat16 copies of 6.74e9 parameters, less what is not yet there at the
-    peak, and a layer's activations.
-    """
-    config = shapes.published("llama2-7b")
-    full = simulation.simulate(config, method("full", **PURE), 16, 512)
-    owlore = simulation.simulate(config, method("owlore", gamma=5, rank=128, **PURE), 16, 512)
-    assert full["weights_gib"] == pytest.approx(2 * 6.738e9 / GIB, rel=1e-3)
-    assert full["optimizer_gib"] == pytest.approx(2 * full["weights_gib"], rel=1e-4)
-    assert full["peak_gib"] == pytest.approx(51.6, rel=0.01)
-    assert owlore["peak_gib"] < 19
-
-
-@pytest.mark.parametrize(
-    ("changes", "most"),
-    [({}, 15.3), ({"train_embeddings": False}, 13.9), ({"precision": "bfloat16-lean"}, 14.8)],
-    ids=["pure bfloat16", "frozen embedding and head", "lean"],
-)
-def test_owlore_on_llama2_7b_fits_where_the_paper_needs_21_gb(changes, most):
-    """16 × 512 tokens a step, as four micro-batches."""
-    if changes.get("precision") == "bfloat16-lean":
-        pytest.importorskip("torchao", reason="bfloat16-lean needs torchao")
-    settings = {"gamma": 5, "rank": 128, "gradient_accumulation_steps": 4, **PURE, **changes}
-    config = shapes.published("llama2-7b")
-    assert simulation.simulate(config, method("owlore", **settings), 4, 512)["peak_gib"] <= most
 
 
 @pytest.mark.parametrize(
